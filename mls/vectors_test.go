@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mls
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// vectorDir is where the MLS working group's test vectors are: LOCKSTEP_VECTORS,
+// or ../shared/mls-vectors relative to the module.
+func vectorDir() string {
+	if dir := os.Getenv("LOCKSTEP_VECTORS"); dir != "" {
+		return dir
+	}
+	return filepath.Join("..", "..", "shared", "mls-vectors")
+}
+
+// loadVectors reads the cases of one official vector file, such as
+// "tree-math.json". Without the file the test is skipped by name, unless
+// LOCKSTEP_VECTORS is set: who names a directory means it. A file without cases
+// is a failure.
+func loadVectors[T any](t *testing.T, name string) []T {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(vectorDir(), name))
+	if errors.Is(err, fs.ErrNotExist) && os.Getenv("LOCKSTEP_VECTORS") == "" {
+		t.Skipf("OFFICIAL VECTORS NOT RUN: no %s in %s; set LOCKSTEP_VECTORS to the directory of mlswg/mls-implementations/test-vectors", name, vectorDir())
+	}
+	if err != nil {
+		t.Fatalf("reading vectors: %v", err)
+	}
+	var cases []T
+	if err := json.Unmarshal(b, &cases); err != nil {
+		t.Fatalf("vectors %s: %v", name, err)
+	}
+	if len(cases) == 0 {
+		t.Fatalf("vectors %s: no cases", name)
+	}
+	return cases
+}
+
+// hexBytes is a hex string in a vector file.
+type hexBytes []byte
+
+func (h *hexBytes) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	*h = b
+	return err
+}
+
+// mustSuite returns the suite of a vector. A number that we do not implement
+// fails the test: the official files contain none.
+func mustSuite(t testing.TB, cs CipherSuite) *suite {
+	t.Helper()
+	s, err := cs.suite()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// mustHex decodes a literal.
+func mustHex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
