@@ -13,10 +13,15 @@ import (
 )
 
 // vectorDir is where the MLS working group's test vectors are: LOCKSTEP_VECTORS,
-// or ../shared/mls-vectors relative to the module.
+// or ../shared/mls-vectors relative to the module. A relative LOCKSTEP_VECTORS is
+// one too: go test runs in the package's directory, and who sets it stands in the
+// module's.
 func vectorDir() string {
 	if dir := os.Getenv("LOCKSTEP_VECTORS"); dir != "" {
-		return dir
+		if filepath.IsAbs(dir) {
+			return dir
+		}
+		return filepath.Join("..", dir)
 	}
 	return filepath.Join("..", "..", "shared", "mls-vectors")
 }
