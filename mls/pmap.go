@@ -36,7 +36,10 @@ func (m pmap) get(key uint64) (uint32, bool) {
 		}
 		s := &n.slots[bits.OnesCount32(n.used&(bit-1))]
 		if n.inner&bit == 0 {
-			return s.value, s.key == key
+			if s.key != key {
+				return 0, false
+			}
+			return s.value, true
 		}
 		n = s.node
 	}
