@@ -123,7 +123,7 @@ func newSuite(cs CipherSuite, name string, k kem, h hashAlg, a aeadAlg, sig sign
 	id = binary.BigEndian.AppendUint16(id, h.hpkeID())
 	binary.BigEndian.AppendUint16(id, a.hpkeID())
 	var out hashBuf
-	h.labeledExtract(&out, s.hpkeID[:], nil, "psk_id_hash", nil)
+	h.labeledExtract(&out, s.hpkeID[:], nil, "psk_id_hash", nil, nil)
 	s.pskIDHash = append([]byte(nil), out[:s.nh]...)
 	return s
 }

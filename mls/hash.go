@@ -162,22 +162,17 @@ func (a hashAlg) hmac(out *hashBuf, key []byte, parts ...[]byte) {
 }
 
 // expand is HKDF-Expand: out is filled, its length at most 255 * size(). The
-// info is the concatenation of parts, of which there may be at most four.
-func (a hashAlg) expand(out, prk []byte, parts ...[]byte) {
-	var all [6][]byte
-	var counter [1]byte
-	n := copy(all[1:5], parts)
-	all[1+n] = counter[:]
+// info is the concatenation of three parts. (A list of them would have to be
+// copied, and would then escape to the heap.)
+func (a hashAlg) expand(out, prk, info0, info1, info2 []byte) {
 	var t hashBuf
-	size := a.size()
-	for {
+	var prev []byte
+	var counter [1]byte
+	for len(out) > 0 {
 		counter[0]++
-		a.hmac(&t, prk, all[:n+2]...)
-		m := copy(out, t[:size])
-		if out = out[m:]; len(out) == 0 {
-			break
-		}
-		all[0] = t[:size]
+		a.hmac(&t, prk, prev, info0, info1, info2, counter[:])
+		prev = t[:a.size()]
+		out = out[copy(out, prev):]
 	}
 	wipe(t[:])
 }

@@ -19,29 +19,24 @@ import (
 const hpkeVersion = "HPKE-v1"
 
 // labeledExtract is LabeledExtract(salt, label, ikm) (RFC 9180 §4) for a
-// suite_id; ikm is the concatenation of parts.
-func (a hashAlg) labeledExtract(out *hashBuf, suiteID, salt []byte, label string, ikm ...[]byte) {
+// suite_id; the ikm is the concatenation of two parts.
+func (a hashAlg) labeledExtract(out *hashBuf, suiteID, salt []byte, label string, ikm0, ikm1 []byte) {
 	var head [40]byte
 	h := append(head[:0], hpkeVersion...)
 	h = append(h, suiteID...)
 	h = append(h, label...)
-	var all [5][]byte
-	all[0] = h
-	n := copy(all[1:], ikm)
-	a.hmac(out, salt, all[:n+1]...)
+	a.hmac(out, salt, h, ikm0, ikm1)
 }
 
-// labeledExpand is LabeledExpand(prk, label, info, len(out)) (RFC 9180 §4).
-func (a hashAlg) labeledExpand(out, suiteID, prk []byte, label string, info ...[]byte) {
+// labeledExpand is LabeledExpand(prk, label, info, len(out)) (RFC 9180 §4);
+// the info is the concatenation of two parts.
+func (a hashAlg) labeledExpand(out, suiteID, prk []byte, label string, info0, info1 []byte) {
 	var head [48]byte
 	h := binary.BigEndian.AppendUint16(head[:0], uint16(len(out)))
 	h = append(h, hpkeVersion...)
 	h = append(h, suiteID...)
 	h = append(h, label...)
-	var all [4][]byte
-	all[0] = h
-	n := copy(all[1:], info)
-	a.expand(out, prk, all[:n+1]...)
+	a.expand(out, prk, h, info0, info1)
 }
 
 // labelContext is the part of EncryptWithLabel (RFC 9420 §5.1.3) that is the
@@ -67,10 +62,11 @@ func (s *suite) newLabelContext(label string, context []byte) *labelContext {
 	return s.newInfoContext(head, context)
 }
 
-// newInfoContext is newLabelContext for an info that is not labelled.
-func (s *suite) newInfoContext(info ...[]byte) *labelContext {
+// newInfoContext is newLabelContext for an info that is not labelled, in two
+// parts.
+func (s *suite) newInfoContext(info0, info1 []byte) *labelContext {
 	var infoHash hashBuf
-	s.kdf.labeledExtract(&infoHash, s.hpkeID[:], nil, "info_hash", info...)
+	s.kdf.labeledExtract(&infoHash, s.hpkeID[:], nil, "info_hash", info0, info1)
 	ksc := make([]byte, 0, 1+2*s.nh)
 	ksc = append(ksc, 0) // mode_base
 	ksc = append(ksc, s.pskIDHash...)
@@ -84,13 +80,13 @@ func (c *labelContext) keyNonce(shared *kemSecret, key *[maxAEADKeySize]byte, no
 	var secret hashBuf
 	c.secret(&secret, shared)
 	s := c.s
-	s.kdf.labeledExpand(key[:s.nk], s.hpkeID[:], secret[:s.nh], "key", c.ksc)
-	s.kdf.labeledExpand(nonce[:], s.hpkeID[:], secret[:s.nh], "base_nonce", c.ksc)
+	s.kdf.labeledExpand(key[:s.nk], s.hpkeID[:], secret[:s.nh], "key", c.ksc, nil)
+	s.kdf.labeledExpand(nonce[:], s.hpkeID[:], secret[:s.nh], "base_nonce", c.ksc, nil)
 	wipe(secret[:])
 }
 
 func (c *labelContext) secret(out *hashBuf, shared *kemSecret) {
-	c.s.kdf.labeledExtract(out, c.s.hpkeID[:], shared.bytes(), "secret", nil)
+	c.s.kdf.labeledExtract(out, c.s.hpkeID[:], shared.bytes(), "secret", nil, nil)
 	shared.wipe()
 }
 
@@ -104,10 +100,10 @@ func (c *labelContext) exporter(shared *kemSecret, exporterContext []byte, n int
 	}
 	var secret, exp hashBuf
 	c.secret(&secret, shared)
-	s.kdf.labeledExpand(exp[:s.nh], s.hpkeID[:], secret[:s.nh], "exp", c.ksc)
+	s.kdf.labeledExpand(exp[:s.nh], s.hpkeID[:], secret[:s.nh], "exp", c.ksc, nil)
 	out := make([]byte, n)
 	if n > 0 {
-		s.kdf.labeledExpand(out, s.hpkeID[:], exp[:s.nh], "sec", exporterContext)
+		s.kdf.labeledExpand(out, s.hpkeID[:], exp[:s.nh], "sec", exporterContext, nil)
 	}
 	wipe(secret[:])
 	wipe(exp[:])
@@ -118,8 +114,7 @@ func (c *labelContext) exporter(shared *kemSecret, exporterContext []byte, n int
 // The randomness comes from rand, or from the system if rand is nil; ML-KEM
 // always draws its own from the system.
 func (c *labelContext) seal(rand io.Reader, pub, plaintext []byte) (HPKECiphertext, error) {
-	var shared kemSecret
-	enc, err := c.s.kem.encap(rand, pub, &shared)
+	shared, enc, err := c.s.kem.encap(rand, pub)
 	if err != nil {
 		return HPKECiphertext{}, err
 	}
@@ -137,8 +132,8 @@ func (c *labelContext) seal(rand io.Reader, pub, plaintext []byte) (HPKECipherte
 // open decrypts what seal made for the public key of priv. It may be called
 // concurrently.
 func (c *labelContext) open(priv *hpkePrivateKey, ct HPKECiphertext) ([]byte, error) {
-	var shared kemSecret
-	if err := c.s.decap(priv, ct.KEMOutput, &shared); err != nil {
+	shared, err := c.s.decap(priv, ct.KEMOutput)
+	if err != nil {
 		return nil, err
 	}
 	var key [maxAEADKeySize]byte
@@ -164,12 +159,11 @@ func (s *suite) decryptWithLabel(priv *hpkePrivateKey, label string, context []b
 // Context.Export(exporterContext, n): how an external joiner chooses the init
 // secret (RFC 9420 §8.3).
 func (s *suite) hpkeExportSend(rand io.Reader, pub, info, exporterContext []byte, n int) (kemOutput, secret []byte, err error) {
-	var shared kemSecret
-	kemOutput, err = s.kem.encap(rand, pub, &shared)
+	shared, kemOutput, err := s.kem.encap(rand, pub)
 	if err != nil {
 		return nil, nil, err
 	}
-	secret, err = s.newInfoContext(info).exporter(&shared, exporterContext, n)
+	secret, err = s.newInfoContext(info, nil).exporter(&shared, exporterContext, n)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -179,22 +173,22 @@ func (s *suite) hpkeExportSend(rand io.Reader, pub, info, exporterContext []byte
 // hpkeExportReceive is SetupBaseR followed by Export: the members' side of
 // hpkeExportSend.
 func (s *suite) hpkeExportReceive(priv *hpkePrivateKey, kemOutput, info, exporterContext []byte, n int) ([]byte, error) {
-	var shared kemSecret
-	if err := s.decap(priv, kemOutput, &shared); err != nil {
+	shared, err := s.decap(priv, kemOutput)
+	if err != nil {
 		return nil, err
 	}
-	return s.newInfoContext(info).exporter(&shared, exporterContext, n)
+	return s.newInfoContext(info, nil).exporter(&shared, exporterContext, n)
 }
 
-func (s *suite) decap(priv *hpkePrivateKey, enc []byte, shared *kemSecret) error {
+func (s *suite) decap(priv *hpkePrivateKey, enc []byte) (kemSecret, error) {
 	if priv == nil || priv.kem == nil {
-		return errors.New("mls: no HPKE private key, or one that was wiped")
+		return kemSecret{}, errors.New("mls: no HPKE private key, or one that was wiped")
 	}
 	if priv.kem != s.kem {
-		return errors.New("mls: HPKE private key belongs to another cipher suite's KEM")
+		return kemSecret{}, errors.New("mls: HPKE private key belongs to another cipher suite's KEM")
 	}
 	if len(enc) != s.kem.encSize() {
-		return fmt.Errorf("mls: KEM output has %d bytes, want %d", len(enc), s.kem.encSize())
+		return kemSecret{}, fmt.Errorf("mls: %w: KEM output has %d bytes, want %d", errBadHPKEKey, len(enc), s.kem.encSize())
 	}
-	return priv.kem.decap(priv, enc, shared)
+	return s.kem.decap(priv, enc)
 }

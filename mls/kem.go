@@ -28,12 +28,13 @@ type kem interface {
 	// derive is DeriveKeyPair, for key material of any length.
 	derive(ikm []byte) (*hpkePrivateKey, error)
 	// encap is Encap: a fresh shared secret and its encapsulation.
-	encap(rand io.Reader, pub []byte, shared *kemSecret) (enc []byte, err error)
+	encap(rand io.Reader, pub []byte) (shared kemSecret, enc []byte, err error)
 	// decap is Decap; enc has encSize bytes.
-	decap(priv *hpkePrivateKey, enc []byte, shared *kemSecret) error
+	decap(priv *hpkePrivateKey, enc []byte) (kemSecret, error)
 }
 
-// kemSecret is the shared secret of a KEM, kept out of the heap.
+// kemSecret is the shared secret of a KEM. It is passed by value, which keeps it
+// out of the heap.
 type kemSecret struct {
 	buf hashBuf
 	n   int
@@ -45,6 +46,9 @@ func (k *kemSecret) wipe()         { wipe(k.buf[:]) }
 // errBadHPKEKey is wrapped by the errors that say that a public key or KEM
 // output is not one of its KEM.
 var errBadHPKEKey = errors.New("invalid HPKE key")
+
+// errKeyNotParsed cannot happen: every private key is made by its KEM.
+var errKeyNotParsed = errors.New("mls: internal error: HPKE private key lacks its parsed form")
 
 // hpkePrivateKey is the private half of an HPKE key pair, parsed once.
 type hpkePrivateKey struct {
@@ -151,22 +155,23 @@ func checkHPKEKeySize(pub []byte, want int) error {
 
 // extractAndExpand is ExtractAndExpand(dh, kem_context) with kem_context = enc
 // ‖ pkRm.
-func (d dhkem) extractAndExpand(shared *kemSecret, dh, enc, pkRm []byte) {
+func (d dhkem) extractAndExpand(dh, enc, pkRm []byte) kemSecret {
 	sid := kemSuiteID(d.kemID)
 	var prk hashBuf
-	d.kdf.labeledExtract(&prk, sid[:], nil, "eae_prk", dh)
-	shared.n = d.nsecret
+	d.kdf.labeledExtract(&prk, sid[:], nil, "eae_prk", dh, nil)
+	shared := kemSecret{n: d.nsecret}
 	d.kdf.labeledExpand(shared.buf[:d.nsecret], sid[:], prk[:d.kdf.size()], "shared_secret", enc, pkRm)
 	wipe(prk[:])
+	return shared
 }
 
 // derivePRK is the first step of DeriveKeyPair.
 func (d dhkem) derivePRK(prk *hashBuf, ikm []byte) {
 	sid := kemSuiteID(d.kemID)
-	d.kdf.labeledExtract(prk, sid[:], nil, "dkp_prk", ikm)
+	d.kdf.labeledExtract(prk, sid[:], nil, "dkp_prk", ikm, nil)
 }
 
 func (d dhkem) expandPRK(out []byte, prk *hashBuf, label string, info []byte) {
 	sid := kemSuiteID(d.kemID)
-	d.kdf.labeledExpand(out, sid[:], prk[:d.kdf.size()], label, info)
+	d.kdf.labeledExpand(out, sid[:], prk[:d.kdf.size()], label, info, nil)
 }

@@ -98,33 +98,33 @@ func (k *montgomeryKEM) derive(ikm []byte) (*hpkePrivateKey, error) {
 	return k.newKey(sk), nil
 }
 
-func (k *montgomeryKEM) encap(rand io.Reader, pub []byte, shared *kemSecret) ([]byte, error) {
+func (k *montgomeryKEM) encap(rand io.Reader, pub []byte) (kemSecret, []byte, error) {
 	if err := k.checkPublicKeySize(pub); err != nil {
-		return nil, err
+		return kemSecret{}, nil, err
 	}
 	var buf [maxMontgomery]byte
 	skE := buf[:k.nsk]
 	if err := readRandom(rand, skE); err != nil {
-		return nil, err
+		return kemSecret{}, nil, err
 	}
 	enc := k.public(skE)
-	err := k.agree(shared, skE, pub, enc, pub)
+	shared, err := k.agree(skE, pub, enc, pub)
 	wipe(skE)
-	return enc, err
+	return shared, enc, err
 }
 
-func (k *montgomeryKEM) decap(priv *hpkePrivateKey, enc []byte, shared *kemSecret) error {
-	return k.agree(shared, priv.sk, enc, enc, priv.pub)
+func (k *montgomeryKEM) decap(priv *hpkePrivateKey, enc []byte) (kemSecret, error) {
+	return k.agree(priv.sk, enc, enc, priv.pub)
 }
 
-func (k *montgomeryKEM) agree(shared *kemSecret, sk, peer, enc, pkRm []byte) error {
+func (k *montgomeryKEM) agree(sk, peer, enc, pkRm []byte) (kemSecret, error) {
 	var dh [maxMontgomery]byte
 	if !k.dh(&dh, sk, peer) {
-		return fmt.Errorf("mls: %w: Diffie-Hellman result is zero", errBadHPKEKey)
+		return kemSecret{}, fmt.Errorf("mls: %w: Diffie-Hellman result is zero", errBadHPKEKey)
 	}
-	k.extractAndExpand(shared, dh[:k.nsk], enc, pkRm)
+	shared := k.extractAndExpand(dh[:k.nsk], enc, pkRm)
 	wipe(dh[:])
-	return nil
+	return shared, nil
 }
 
 // lowOrder25519 are the points of order 1, 2, 4 and 8 on Curve25519 and its

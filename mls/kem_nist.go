@@ -118,37 +118,48 @@ func (k *nistKEM) derive(ikm []byte) (*hpkePrivateKey, error) {
 	return nil, fmt.Errorf("mls: %w: DeriveKeyPair found no private key", errBadHPKEKey)
 }
 
-func (k *nistKEM) encap(rand io.Reader, pub []byte, shared *kemSecret) ([]byte, error) {
+func (k *nistKEM) encap(rand io.Reader, pub []byte) (kemSecret, []byte, error) {
 	pkR, err := k.parsePublicKey(pub)
 	if err != nil {
-		return nil, err
+		return kemSecret{}, nil, err
 	}
 	skE, err := randomScalar(rand, k.curve, k.nsk, k.topMask)
 	if err != nil {
-		return nil, err
+		return kemSecret{}, nil, err
 	}
 	enc := skE.PublicKey().Bytes()
-	return enc, k.agree(shared, skE, pkR, enc, pub)
+	shared, err := k.agree(skE, pkR, enc, pub)
+	return shared, enc, err
 }
 
-func (k *nistKEM) decap(priv *hpkePrivateKey, enc []byte, shared *kemSecret) error {
+func (k *nistKEM) decap(priv *hpkePrivateKey, enc []byte) (kemSecret, error) {
 	pkE, err := k.parsePublicKey(enc)
 	if err != nil {
-		return err
+		return kemSecret{}, err
 	}
 	sk, ok := priv.parsed.(*ecdh.PrivateKey)
 	if !ok {
-		return fmt.Errorf("mls: internal error: %w: private key is not parsed", errBadHPKEKey)
+		return kemSecret{}, errKeyNotParsed
 	}
-	return k.agree(shared, sk, pkE, enc, priv.pub)
+	return k.agree(sk, pkE, enc, priv.pub)
 }
 
-func (k *nistKEM) agree(shared *kemSecret, sk *ecdh.PrivateKey, peer *ecdh.PublicKey, enc, pkRm []byte) error {
+func (k *nistKEM) agree(sk *ecdh.PrivateKey, peer *ecdh.PublicKey, enc, pkRm []byte) (kemSecret, error) {
+	dh, err := nistDH(sk, peer)
+	if err != nil {
+		return kemSecret{}, err
+	}
+	shared := k.extractAndExpand(dh, enc, pkRm)
+	wipe(dh)
+	return shared, nil
+}
+
+// nistDH is the x coordinate of the shared point. It fails only for the point
+// at infinity, which no valid key pair gives.
+func nistDH(sk *ecdh.PrivateKey, peer *ecdh.PublicKey) ([]byte, error) {
 	dh, err := sk.ECDH(peer)
 	if err != nil {
-		return fmt.Errorf("mls: %w: Diffie-Hellman failed", errBadHPKEKey)
+		return nil, fmt.Errorf("mls: %w: Diffie-Hellman failed", errBadHPKEKey)
 	}
-	k.extractAndExpand(shared, dh, enc, pkRm)
-	wipe(dh)
-	return nil
+	return dh, nil
 }

@@ -61,6 +61,18 @@ func (p *mlkemParams) checkEK(ek []byte) error {
 	return nil
 }
 
+// parseEK is checkEK with the key ready for use.
+func (p *mlkemParams) parseEK(ek []byte) (crypto.Encapsulator, error) {
+	if err := checkHPKEKeySize(ek, p.ekSize); err != nil {
+		return nil, err
+	}
+	k, err := p.newEK(ek)
+	if err != nil {
+		return nil, fmt.Errorf("mls: %w: ML-KEM public key refused", errBadHPKEKey)
+	}
+	return k, nil
+}
+
 // shakeDerive is LabeledDerive of HPKE's one-stage KDF SHAKE256
 // (draft-ietf-hpke-pq §5).
 func shakeDerive(out []byte, kemID uint16, ikm []byte, label string) {
@@ -126,32 +138,33 @@ func (k *mlkemKEM) derive(ikm []byte) (*hpkePrivateKey, error) {
 	return k.newKey(seed)
 }
 
-func (k *mlkemKEM) encap(_ io.Reader, pub []byte, shared *kemSecret) ([]byte, error) {
-	if err := checkHPKEKeySize(pub, k.ekSize); err != nil {
-		return nil, err
-	}
-	ek, err := k.newEK(pub)
+func (k *mlkemKEM) encap(_ io.Reader, pub []byte) (kemSecret, []byte, error) {
+	ek, err := k.parseEK(pub)
 	if err != nil {
-		return nil, fmt.Errorf("mls: %w: ML-KEM public key refused", errBadHPKEKey)
+		return kemSecret{}, nil, err
 	}
 	ss, ct := ek.Encapsulate()
-	shared.n = copy(shared.buf[:], ss)
-	wipe(ss)
-	return ct, nil
+	return mlkemSecret(ss), ct, nil
 }
 
-func (k *mlkemKEM) decap(priv *hpkePrivateKey, enc []byte, shared *kemSecret) error {
+func (k *mlkemKEM) decap(priv *hpkePrivateKey, enc []byte) (kemSecret, error) {
 	dk, ok := priv.parsed.(crypto.Decapsulator)
 	if !ok {
-		return fmt.Errorf("mls: internal error: %w: private key is not parsed", errBadHPKEKey)
+		return kemSecret{}, errKeyNotParsed
 	}
 	ss, err := dk.Decapsulate(enc)
 	if err != nil {
-		return fmt.Errorf("mls: %w: ML-KEM ciphertext refused", errBadHPKEKey)
+		return kemSecret{}, fmt.Errorf("mls: %w: ML-KEM ciphertext refused", errBadHPKEKey)
 	}
+	return mlkemSecret(ss), nil
+}
+
+// mlkemSecret moves a shared key of ML-KEM into a kemSecret.
+func mlkemSecret(ss []byte) kemSecret {
+	var shared kemSecret
 	shared.n = copy(shared.buf[:], ss)
 	wipe(ss)
-	return nil
+	return shared
 }
 
 // hybridKEM combines ML-KEM with a curve, so that the secret is safe while
@@ -260,74 +273,74 @@ func (k *hybridKEM) derive(ikm []byte) (*hpkePrivateKey, error) {
 	return k.newKey(seed)
 }
 
-func (k *hybridKEM) encap(rand io.Reader, pub []byte, shared *kemSecret) ([]byte, error) {
+func (k *hybridKEM) encap(rand io.Reader, pub []byte) (kemSecret, []byte, error) {
 	if err := checkHPKEKeySize(pub, k.publicKeySize()); err != nil {
-		return nil, err
+		return kemSecret{}, nil, err
 	}
-	ek, err := k.pq.newEK(pub[:k.pq.ekSize])
+	ek, err := k.pq.parseEK(pub[:k.pq.ekSize])
 	if err != nil {
-		return nil, fmt.Errorf("mls: %w: ML-KEM public key refused", errBadHPKEKey)
+		return kemSecret{}, nil, err
 	}
-	pubT := pub[k.pq.ekSize:]
-
-	var ssT, ctT []byte
-	if k.nist != nil {
-		pkR, err := k.nist.parsePublicKey(pubT)
-		if err != nil {
-			return nil, err
-		}
-		skE, err := randomScalar(rand, k.nist.curve, k.seedSize, 0xff)
-		if err != nil {
-			return nil, err
-		}
-		if ssT, err = skE.ECDH(pkR); err != nil {
-			return nil, fmt.Errorf("mls: %w: Diffie-Hellman failed", errBadHPKEKey)
-		}
-		ctT = skE.PublicKey().Bytes()
-	} else {
-		var skE [x25519.Size]byte
-		if err := readRandom(rand, skE[:]); err != nil {
-			return nil, err
-		}
-		ctT = kemX25519.public(skE[:])
-		ssT, err = sharedX25519(skE[:], pubT)
-		wipe(skE[:])
-		if err != nil {
-			return nil, err
-		}
+	ekT := pub[k.pq.ekSize:]
+	ssT, ctT, err := k.encapCurve(rand, ekT)
+	if err != nil {
+		return kemSecret{}, nil, err
 	}
 	ssPQ, ct := ek.Encapsulate()
-	k.combine(shared, ssPQ, ssT, ctT, pubT)
-	return append(ct, ctT...), nil
+	shared := k.combine(ssPQ, ssT, ctT, ekT)
+	return shared, append(ct, ctT...), nil
 }
 
-func (k *hybridKEM) decap(priv *hpkePrivateKey, enc []byte, shared *kemSecret) error {
+// encapCurve is the traditional half of encap: a Diffie-Hellman with a fresh
+// key.
+func (k *hybridKEM) encapCurve(rand io.Reader, ekT []byte) (ssT, ctT []byte, err error) {
+	if k.nist == nil {
+		skE := make([]byte, x25519.Size)
+		if err := readRandom(rand, skE); err != nil {
+			return nil, nil, err
+		}
+		defer wipe(skE)
+		ssT, err = sharedX25519(skE, ekT)
+		return ssT, kemX25519.public(skE), err
+	}
+	pkR, err := k.nist.parsePublicKey(ekT)
+	if err != nil {
+		return nil, nil, err
+	}
+	skE, err := randomScalar(rand, k.nist.curve, k.seedSize, 0xff)
+	if err != nil {
+		return nil, nil, err
+	}
+	ssT, err = nistDH(skE, pkR)
+	return ssT, skE.PublicKey().Bytes(), err
+}
+
+func (k *hybridKEM) decap(priv *hpkePrivateKey, enc []byte) (kemSecret, error) {
 	key, ok := priv.parsed.(*hybridKey)
 	if !ok {
-		return fmt.Errorf("mls: internal error: %w: private key is not parsed", errBadHPKEKey)
+		return kemSecret{}, errKeyNotParsed
 	}
 	ctT := enc[k.pq.ctSize:]
-	var ssT []byte
-	if k.nist != nil {
-		pkE, err := k.nist.parsePublicKey(ctT)
-		if err != nil {
-			return err
-		}
-		if ssT, err = key.nist.ECDH(pkE); err != nil {
-			return fmt.Errorf("mls: %w: Diffie-Hellman failed", errBadHPKEKey)
-		}
-	} else {
-		var err error
-		if ssT, err = sharedX25519(key.x[:], ctT); err != nil {
-			return err
-		}
+	ssT, err := k.decapCurve(key, ctT)
+	if err != nil {
+		return kemSecret{}, err
 	}
 	ssPQ, err := key.pq.Decapsulate(enc[:k.pq.ctSize])
 	if err != nil {
-		return fmt.Errorf("mls: %w: ML-KEM ciphertext refused", errBadHPKEKey)
+		return kemSecret{}, fmt.Errorf("mls: %w: ML-KEM ciphertext refused", errBadHPKEKey)
 	}
-	k.combine(shared, ssPQ, ssT, ctT, priv.pub[k.pq.ekSize:])
-	return nil
+	return k.combine(ssPQ, ssT, ctT, priv.pub[k.pq.ekSize:]), nil
+}
+
+func (k *hybridKEM) decapCurve(key *hybridKey, ctT []byte) ([]byte, error) {
+	if k.nist == nil {
+		return sharedX25519(key.x[:], ctT)
+	}
+	pkE, err := k.nist.parsePublicKey(ctT)
+	if err != nil {
+		return nil, err
+	}
+	return nistDH(key.nist, pkE)
 }
 
 func sharedX25519(sk, pub []byte) ([]byte, error) {
@@ -342,14 +355,16 @@ func sharedX25519(sk, pub []byte) ([]byte, error) {
 
 // combine is the hybrids' KDF: SHA3-256(ss_PQ ‖ ss_T ‖ ct_T ‖ ek_T ‖ label).
 // It wipes both secrets.
-func (k *hybridKEM) combine(shared *kemSecret, ssPQ, ssT, ctT, ekT []byte) {
+func (k *hybridKEM) combine(ssPQ, ssT, ctT, ekT []byte) kemSecret {
 	h := sha3.New256()
 	h.Write(ssPQ)
 	h.Write(ssT)
 	h.Write(ctT)
 	h.Write(ekT)
 	h.Write([]byte(k.label))
+	var shared kemSecret
 	shared.n = len(h.Sum(shared.buf[:0]))
 	wipe(ssPQ)
 	wipe(ssT)
+	return shared
 }
