@@ -87,11 +87,11 @@ func (s *suite) expandInto(out, secret []byte, label string, context []byte) {
 	}
 	var head [2 + 2 + len(labelPrefix) + 64]byte
 	h := binary.BigEndian.AppendUint16(head[:0], uint16(len(out)))
-	h = appendVlen(h, len(labelPrefix)+len(label))
+	h = appendVarint(h, len(labelPrefix)+len(label))
 	h = append(h, labelPrefix...)
 	h = append(h, label...)
 	var clen [4]byte
-	s.kdf.expand(out, secret, h, appendVlen(clen[:0], len(context)), context)
+	s.kdf.expand(out, secret, h, appendVarint(clen[:0], len(context)), context)
 }
 
 // deriveSecret is DeriveSecret(Secret, Label) (RFC 9420 §8).
@@ -123,9 +123,9 @@ const (
 // refHash is RefHash(label, value) (RFC 9420 §5.2).
 func (s *suite) refHash(label string, value []byte) []byte {
 	var head [64]byte
-	h := appendVlen(head[:0], len(label))
+	h := appendVarint(head[:0], len(label))
 	h = append(h, label...)
-	h = appendVlen(h, len(value))
+	h = appendVarint(h, len(value))
 	return s.hash(h, value)
 }
 
@@ -209,16 +209,4 @@ func (s *suite) newAEAD(key, nonce []byte) (cipher.AEAD, error) {
 		return nil, errors.New("mls: AEAD nonce has the wrong length")
 	}
 	return s.aead.new(key)
-}
-
-// appendVlen appends the length prefix of a vector (RFC 9420 §2.1.2).
-func appendVlen(b []byte, n int) []byte {
-	switch {
-	case n < 1<<6:
-		return append(b, byte(n))
-	case n < 1<<14:
-		return append(b, 0x40|byte(n>>8), byte(n))
-	default:
-		return append(b, 0x80|byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-	}
 }

@@ -185,10 +185,10 @@ func TestVectorsKeySchedule(t *testing.T) {
 			for i, v := range c.Epochs {
 				// GroupContext of RFC 9420 §8.1 without extensions, by hand.
 				gc := []byte{0, 1, byte(c.CipherSuite >> 8), byte(c.CipherSuite)}
-				gc = append(appendVlen(gc, len(c.GroupID)), c.GroupID...)
+				gc = append(appendVarint(gc, len(c.GroupID)), c.GroupID...)
 				gc = binary.BigEndian.AppendUint64(gc, uint64(i))
-				gc = append(appendVlen(gc, len(v.TreeHash)), v.TreeHash...)
-				gc = append(appendVlen(gc, len(v.ConfirmedTranscriptHash)), v.ConfirmedTranscriptHash...)
+				gc = append(appendVarint(gc, len(v.TreeHash)), v.TreeHash...)
+				gc = append(appendVarint(gc, len(v.ConfirmedTranscriptHash)), v.ConfirmedTranscriptHash...)
 				gc = append(gc, 0)
 				wantBytes(t, "group_context", gc, v.GroupContext)
 
@@ -241,8 +241,8 @@ func TestVectorsPSKSecret(t *testing.T) {
 		var ids, psks [][]byte
 		for _, p := range c.PSKs {
 			id := []byte{1} // PSKType external (RFC 9420 §8.4)
-			id = append(appendVlen(id, len(p.ID)), p.ID...)
-			id = append(appendVlen(id, len(p.Nonce)), p.Nonce...)
+			id = append(appendVarint(id, len(p.ID)), p.ID...)
+			id = append(appendVarint(id, len(p.Nonce)), p.Nonce...)
 			ids, psks = append(ids, id), append(psks, p.PSK)
 		}
 		got, err := s.pskSecret(ids, psks)

@@ -55,10 +55,10 @@ type labelContext struct {
 //	} EncryptContext;
 func (s *suite) newLabelContext(label string, context []byte) *labelContext {
 	head := make([]byte, 0, 64)
-	head = appendVlen(head, len(labelPrefix)+len(label))
+	head = appendVarint(head, len(labelPrefix)+len(label))
 	head = append(head, labelPrefix...)
 	head = append(head, label...)
-	head = appendVlen(head, len(context))
+	head = appendVarint(head, len(context))
 	return s.newInfoContext(head, context)
 }
 

@@ -238,7 +238,7 @@ func (s *suite) confirmedTranscriptHash(interimBefore, confirmedInput []byte) []
 // opaque<V> (RFC 9420 §8.2).
 func (s *suite) interimTranscriptHash(confirmed, confirmationTag []byte) []byte {
 	var n [4]byte
-	return s.hash(confirmed, appendVlen(n[:0], len(confirmationTag)), confirmationTag)
+	return s.hash(confirmed, appendVarint(n[:0], len(confirmationTag)), confirmationTag)
 }
 
 // senderDataKeyNonce are key and nonce of a PrivateMessage's sender data

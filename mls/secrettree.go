@@ -55,17 +55,20 @@ const (
 )
 
 var (
-	// errTooFarAhead says that a message's generation is further ahead than
-	// the limit. No work was done for it.
-	errTooFarAhead = errors.New("mls: message generation is too far ahead")
 	// errKeyConsumed says that the key of a message is gone: it was used, or
 	// skipped so long ago that it was dropped.
-	errKeyConsumed = errors.New("mls: message key was used already, or is too old and was erased")
+	errKeyConsumed = fmt.Errorf("%w: its key was used, or is too old and was erased", ErrReplay)
 	// errNoSuchLeaf says that a leaf index lies outside the tree.
 	errNoSuchLeaf = errors.New("mls: no such leaf in the secret tree")
 	// errRatchetExhausted says that a sender used all 2^32 generations.
 	errRatchetExhausted = errors.New("mls: message generations exhausted: commit to start a new epoch")
 )
+
+// errTooFarAhead says that a message's generation is further ahead than the
+// limit. No work was done for it.
+func errTooFarAhead(leaf LeafIndex, got, expected, limit uint32) error {
+	return fmt.Errorf("%w: generation %d of leaf %d, expected %d, limit %d", ErrTooFarAhead, got, leaf, expected, limit)
+}
 
 // secretTree is a member's secret tree. It is not safe for concurrent use, but
 // clones may be used by different goroutines.
@@ -367,7 +370,7 @@ func (m *messageKey) wipe() {
 // peek derives the key of a received message on a copy: the tree does not
 // change, so that a forged message cannot burn the key of the genuine one. The
 // key is consumed by consume, after the message's AEAD and signature have been
-// checked. Errors are errNoSuchLeaf, errTooFarAhead, errKeyConsumed; none of
+// checked. Errors are errNoSuchLeaf, ErrTooFarAhead and ErrReplay; none of
 // them costs work that depends on the generation.
 func (t *secretTree) peek(leaf LeafIndex, kind ratchetKind, generation uint32) (*messageKey, error) {
 	if !t.has(leaf) {
@@ -378,7 +381,7 @@ func (t *secretTree) peek(leaf LeafIndex, kind ratchetKind, generation uint32) (
 	if r == nil {
 		// Only a check of the limit must come before the derivation.
 		if generation > t.maxForward {
-			return nil, fmt.Errorf("%w: generation %d of leaf %d, none seen yet, limit %d", errTooFarAhead, generation, leaf, t.maxForward)
+			return nil, errTooFarAhead(leaf, generation, 0, t.maxForward)
 		}
 		t.deriveRatchet(leaf, kind, &fresh)
 		defer fresh.wipe()
@@ -394,7 +397,7 @@ func (t *secretTree) peek(leaf LeafIndex, kind ratchetKind, generation uint32) (
 		return m, nil
 	}
 	if generation-r.generation > t.maxForward {
-		return nil, fmt.Errorf("%w: generation %d of leaf %d, expected %d, limit %d", errTooFarAhead, generation, leaf, r.generation, t.maxForward)
+		return nil, errTooFarAhead(leaf, generation, r.generation, t.maxForward)
 	}
 	// From here on m owns a copy of the ratchet, moved on.
 	after := &ratchet{secret: r.secret, generation: r.generation}
@@ -486,7 +489,7 @@ func (r *ratchet) find(generation uint32) (i int, ok bool) {
 
 // consume erases the key of a message that has been accepted, and all that it
 // could be derived from; keys of the generations that it skipped are kept,
-// within the limits. It fails with errKeyConsumed if the key was consumed since
+// within the limits. It fails with ErrReplay if the key was consumed since
 // peek. Either way m is wiped.
 func (t *secretTree) consume(m *messageKey) error {
 	defer m.wipe()

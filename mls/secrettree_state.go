@@ -3,7 +3,7 @@
 package mls
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -77,7 +77,7 @@ func (t *secretTree) markSaved() { t.changes = changedNodes{} }
 
 // appendTo appends the whole tree.
 func (t *secretTree) appendTo(b []byte) []byte {
-	b = binary.BigEndian.AppendUint32(b, t.nLeaves)
+	b = appendU32(b, t.nLeaves)
 	return t.appendNode(b, t.root, root(t.nLeaves))
 }
 
@@ -95,7 +95,7 @@ func (t *secretTree) appendNode(b []byte, n *secretNode, x nodeIndex) []byte {
 }
 
 func (t *secretTree) appendRecord(b []byte, n *secretNode, x nodeIndex) []byte {
-	b = binary.BigEndian.AppendUint32(b, uint32(x))
+	b = appendU32(b, uint32(x))
 	switch {
 	case n != nil && n.secret != nil:
 		b = append(b, recordSecret)
@@ -114,16 +114,16 @@ func (t *secretTree) appendRecord(b []byte, n *secretNode, x nodeIndex) []byte {
 func (r *ratchet) appendTo(b []byte, s *suite) []byte {
 	if r.exhausted {
 		b = append(b, 1)
-		b = binary.BigEndian.AppendUint32(b, r.generation)
+		b = appendU32(b, r.generation)
 	} else {
 		b = append(b, 0)
-		b = binary.BigEndian.AppendUint32(b, r.generation)
+		b = appendU32(b, r.generation)
 		b = append(b, r.secret[:s.nh]...)
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(r.skipped)))
+	b = appendU32(b, uint32(len(r.skipped)))
 	for i := range r.skipped {
 		k := &r.skipped[i]
-		b = binary.BigEndian.AppendUint32(b, k.generation)
+		b = appendU32(b, k.generation)
 		b = append(b, k.key[:s.nk]...)
 		b = append(b, k.nonce[:]...)
 	}
@@ -179,9 +179,9 @@ var errBadTreeState = errors.New("mls: stored secret tree is damaged")
 
 // restoreSecretTree reads what appendTo wrote.
 func restoreSecretTree(s *suite, b []byte) (*secretTree, error) {
-	c := stateCursor{b: b}
-	nLeaves := c.u32()
-	if size, ok := treeSize(nLeaves); c.bad || !ok || nLeaves == 0 || size != nLeaves {
+	r := &reader{b: b}
+	nLeaves := r.u32()
+	if size, ok := treeSize(nLeaves); r.err != nil || !ok || nLeaves == 0 || size != nLeaves {
 		return nil, fmt.Errorf("%w: number of leaves is not a power of two", errBadTreeState)
 	}
 	t := &secretTree{
@@ -189,7 +189,7 @@ func restoreSecretTree(s *suite, b []byte) (*secretTree, error) {
 		maxForward: defaultMaxForward, maxSkipped: defaultMaxSkipped, maxSkippedTotal: defaultMaxSkippedTotal,
 	}
 	t.root = t.newNode()
-	if err := t.applyRecords(&c); err != nil {
+	if err := t.applyRecords(r); err != nil {
 		t.wipe()
 		return nil, err
 	}
@@ -203,7 +203,7 @@ func (t *secretTree) applyChanges(b []byte) error {
 	if t.root == nil {
 		return fmt.Errorf("%w: the tree was wiped", errBadTreeState)
 	}
-	return t.applyRecords(&stateCursor{b: b})
+	return t.applyRecords(&reader{b: b})
 }
 
 // restoreLeaf reads one record that appendLeaf wrote for a leaf in use: secrets above the leaf
@@ -212,7 +212,7 @@ func (t *secretTree) restoreLeaf(leaf LeafIndex, b []byte) error {
 	if !t.has(leaf) {
 		return errNoSuchLeaf
 	}
-	if c := (stateCursor{b: b}); nodeIndex(c.u32()) != leaf.node() || c.u8() != recordLeaf {
+	if r := (reader{b: b}); nodeIndex(r.u32()) != leaf.node() || r.u8() != recordLeaf {
 		return fmt.Errorf("%w: not the record of leaf %d", errBadTreeState, leaf)
 	}
 	var path secretPath
@@ -220,11 +220,11 @@ func (t *secretTree) restoreLeaf(leaf LeafIndex, b []byte) error {
 	return t.applyChanges(b)
 }
 
-func (t *secretTree) applyRecords(c *stateCursor) error {
-	for len(c.b) > 0 && !c.bad {
-		x := nodeIndex(c.u32())
-		kind := c.u8()
-		if c.bad || !x.inTree(t.nLeaves) {
+func (t *secretTree) applyRecords(r *reader) error {
+	for len(r.b) > 0 {
+		x := nodeIndex(r.u32())
+		kind := r.u8()
+		if r.err != nil || !x.inTree(t.nLeaves) {
 			return fmt.Errorf("%w: no such node", errBadTreeState)
 		}
 		if kind == recordGone {
@@ -235,11 +235,11 @@ func (t *secretTree) applyRecords(c *stateCursor) error {
 		switch {
 		case kind == recordSecret:
 			n.left, n.right = nil, nil
-			n.secret = append([]byte(nil), c.bytes(t.s.nh)...)
+			n.secret = bytes.Clone(r.take(t.s.nh))
 		case kind == recordLeaf && x.isLeaf():
 			n.leaf = new(leafRatchets)
 			for i := range n.leaf {
-				if !n.leaf[i].readFrom(c, t.s) {
+				if !n.leaf[i].readFrom(r, t.s) {
 					return fmt.Errorf("%w: ratchet of node %d", errBadTreeState, x)
 				}
 			}
@@ -248,7 +248,7 @@ func (t *secretTree) applyRecords(c *stateCursor) error {
 		}
 		t.changes.add(x)
 	}
-	if c.bad {
+	if r.err != nil {
 		return fmt.Errorf("%w: it ends early", errBadTreeState)
 	}
 	if !t.recount(t.root, root(t.nLeaves)) {
@@ -301,10 +301,7 @@ func (t *secretTree) recount(n *secretNode, x nodeIndex) bool {
 		if n.leaf == nil {
 			return false
 		}
-		count := len(n.leaf[0].skipped) + len(n.leaf[1].skipped)
-		if n.skipped != count {
-			n.skipped = count // a count that differs belongs to a node that was just placed
-		}
+		n.setSkipped(len(n.leaf[0].skipped) + len(n.leaf[1].skipped))
 		return true
 	default:
 		l, _ := x.left()
@@ -312,71 +309,47 @@ func (t *secretTree) recount(n *secretNode, x nodeIndex) bool {
 		if !t.recount(n.left, l) || !t.recount(n.right, r) {
 			return false
 		}
-		if count := n.left.skipped + n.right.skipped; n.skipped != count {
-			n.skipped = count
-		}
+		n.setSkipped(n.left.skipped + n.right.skipped)
 		return true
 	}
 }
 
-func (r *ratchet) readFrom(c *stateCursor, s *suite) bool {
-	exhausted := c.u8()
-	r.generation = c.u32()
+// setSkipped writes only a count that differs: such a node has just been placed
+// and is the tree's own, the others may be shared with clones.
+func (n *secretNode) setSkipped(count int) {
+	if n.skipped != count {
+		n.skipped = count
+	}
+}
+
+// readFrom is the inverse of appendTo; false means damaged.
+func (t *ratchet) readFrom(r *reader, s *suite) bool {
+	exhausted := r.u8()
+	t.generation = r.u32()
 	switch exhausted {
 	case 0:
-		copy(r.secret[:], c.bytes(s.nh))
+		copy(t.secret[:], r.take(s.nh))
 	case 1:
-		r.exhausted = true
+		t.exhausted = true
 	default:
 		return false
 	}
-	n := c.u32()
+	n := r.u32()
 	size := 4 + s.nk + s.nn
-	if c.bad || uint64(n)*uint64(size) > uint64(len(c.b)) {
+	if r.err != nil || uint64(n)*uint64(size) > uint64(len(r.b)) {
 		return false
 	}
 	if n > 0 {
-		r.skipped = make([]skippedKey, n)
+		t.skipped = make([]skippedKey, n)
 	}
-	for i := range r.skipped {
-		k := &r.skipped[i]
-		k.generation = c.u32()
-		copy(k.key[:], c.bytes(s.nk))
-		copy(k.nonce[:], c.bytes(s.nn))
-		if i > 0 && k.generation <= r.skipped[i-1].generation || k.generation >= r.generation && !r.exhausted {
+	for i := range t.skipped {
+		k := &t.skipped[i]
+		k.generation = r.u32()
+		copy(k.key[:], r.take(s.nk))
+		copy(k.nonce[:], r.take(s.nn))
+		if i > 0 && k.generation <= t.skipped[i-1].generation || k.generation >= t.generation && !t.exhausted {
 			return false
 		}
 	}
-	return !c.bad
-}
-
-// stateCursor reads fixed-size fields. After a read past the end it is bad and
-// gives zeros.
-type stateCursor struct {
-	b   []byte
-	bad bool
-}
-
-func (c *stateCursor) bytes(n int) []byte {
-	if c.bad || n > len(c.b) {
-		c.bad, c.b = true, nil
-		return nil
-	}
-	out := c.b[:n]
-	c.b = c.b[n:]
-	return out
-}
-
-func (c *stateCursor) u8() byte {
-	if b := c.bytes(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (c *stateCursor) u32() uint32 {
-	if b := c.bytes(4); b != nil {
-		return binary.BigEndian.Uint32(b)
-	}
-	return 0
+	return r.err == nil
 }

@@ -298,10 +298,10 @@ func (g signatureScheme) verify(pub, message, sig []byte) error {
 //	    opaque content<V>;
 //	} SignContent;
 func appendSignContent(b []byte, label string, content []byte) []byte {
-	b = appendVlen(b, len(labelPrefix)+len(label))
+	b = appendVarint(b, len(labelPrefix)+len(label))
 	b = append(b, labelPrefix...)
 	b = append(b, label...)
-	b = appendVlen(b, len(content))
+	b = appendVarint(b, len(content))
 	return append(b, content...)
 }
 
