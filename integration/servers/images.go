@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package servers
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// ensureImage builds the flavour's image where it is missing or out of date, and
+// returns why it cannot be had. docker/build.sh lets one build run at a time on a
+// machine and returns at once when there is nothing to do.
+func ensureImage(ctx context.Context, f Flavour) (missing string) {
+	script, err := buildScript()
+	if err != nil {
+		if _, ierr := docker(ctx, nil, "image", "inspect", "-f", "{{.Id}}", f.image()); ierr != nil {
+			return fmt.Sprintf("the image %s is missing, and so is docker/build.sh that makes it: %v", f.image(), err)
+		}
+		return ""
+	}
+	out, _ := exec.CommandContext(ctx, "bash", script, "--list", string(f)).CombinedOutput()
+	if strings.Contains(string(out), f.image()+" is missing") {
+		fmt.Fprintf(os.Stderr, "servers: making the image %s: a minute, the first one of a machine up to four\n", f.image())
+	}
+	cmd := exec.CommandContext(ctx, "bash", script, string(f))
+	cmd.WaitDelay = 5 * time.Second
+	began := time.Now()
+	out, err = cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return fmt.Sprintf("making the image %s was not done after %s, when this test had to end: run docker/build.sh once, then the test again",
+			f.image(), time.Since(began).Round(time.Second))
+	}
+	if err != nil {
+		return fmt.Sprintf("docker/build.sh %s failed: %v\n%s", f, err, out)
+	}
+	return ""
+}
+
+// buildScript finds docker/build.sh of the module that this package is part of:
+// from the working directory, which tests have inside it, or else from where
+// this file was compiled.
+func buildScript() (string, error) {
+	var starts []string
+	if wd, err := os.Getwd(); err == nil {
+		starts = append(starts, wd)
+	}
+	if _, src, _, ok := runtime.Caller(0); ok && filepath.IsAbs(src) {
+		starts = append(starts, filepath.Dir(src))
+	}
+	for _, dir := range starts {
+		for {
+			script := filepath.Join(dir, "docker", "build.sh")
+			if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+				if _, err := os.Stat(script); err == nil {
+					return script, nil
+				}
+			}
+			parent := filepath.Dir(dir)
+			if parent == dir {
+				break
+			}
+			dir = parent
+		}
+	}
+	return "", fmt.Errorf("not found above %s", strings.Join(starts, " or "))
+}
