@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package relational
+
+import (
+	"context"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component/store"
+)
+
+const (
+	cleanStep   = 500  // rows that one transaction removes
+	cleanGroups = 2000 // groups whose logs one Clean looks at
+)
+
+// A Cleaner implements store.Store's Clean. It goes round the groups, so that
+// one call's work does not grow with their number.
+type Cleaner struct {
+	mu     sync.Mutex
+	cursor int64
+}
+
+// Clean removes what p allows, step by step.
+func (c *Cleaner) Clean(ctx context.Context, db DB, p store.CleanPolicy) (store.Cleaned, error) {
+	if p.Now.IsZero() {
+		p.Now = time.Now()
+	}
+	orDefault(&p.LogAge, 30*24*time.Hour)
+	orDefault(&p.LogMinAge, time.Hour)
+	orDefault(&p.SnapshotAge, 10*time.Minute)
+	var n store.Cleaned
+	now := Millis(p.Now)
+	steps := []struct {
+		count *int64
+		arg   int64
+		sql   string
+	}{
+		{&n.KeyPackages, now, `DELETE FROM key_packages WHERE id IN (SELECT id FROM key_packages WHERE expires <= $1 LIMIT 500)`},
+		{&n.Claims, now, `DELETE FROM claims WHERE (ref, grp) IN (SELECT ref, grp FROM claims WHERE expires <= $1 LIMIT 500)`},
+		{&n.Claims, now - store.ClaimMemory.Milliseconds(), `DELETE FROM claim_replies WHERE (requester, claim_id, user_jid, device) IN
+			(SELECT requester, claim_id, user_jid, device FROM claim_replies WHERE at < $1 LIMIT 500)`},
+		{&n.Welcomes, now, `DELETE FROM welcomes WHERE id IN (SELECT id FROM welcomes WHERE expires <= $1 LIMIT 500)`},
+		{new(int64), now, `DELETE FROM welcome_infos WHERE (gid, seq) IN (SELECT i.gid, i.seq FROM welcome_infos i WHERE i.expires <= $1 LIMIT 500)`},
+		{&n.Uploads, now, `DELETE FROM upload_chunks WHERE (owner, id, part, pos) IN (SELECT c.owner, c.id, c.part, c.pos FROM uploads u
+			JOIN upload_chunks c ON c.owner = u.owner AND c.id = u.id AND c.part = u.part WHERE u.expires <= $1 LIMIT 500)`},
+		{&n.Uploads, now, `DELETE FROM uploads WHERE expires <= $1`},
+		{&n.Names, now, `DELETE FROM tombstones WHERE until <= $1`},
+		{&n.Names, now, `DELETE FROM reservations WHERE until <= $1`},
+	}
+	for _, s := range steps {
+		if err := repeat(ctx, db, s.count, func(t *Tx) (int64, error) { return t.exec(s.sql, s.arg) }); err != nil {
+			return n, err
+		}
+	}
+	if err := cleanDoomed(ctx, db, &n); err != nil {
+		return n, err
+	}
+	if err := cleanSnapshots(ctx, db, Millis(p.Now.Add(-p.SnapshotAge)), &n); err != nil {
+		return n, err
+	}
+	return n, c.cleanLogs(ctx, db, p, &n)
+}
+
+func orDefault(d *time.Duration, def time.Duration) {
+	if *d == 0 {
+		*d = def
+	}
+}
+
+// repeat runs a step in transactions of its own until one changes less than a
+// full step. Before it writes it looks: an idle store is not written to.
+func repeat(ctx context.Context, db DB, count *int64, step func(*Tx) (int64, error)) error {
+	for {
+		var n int64
+		err := db.Update(ctx, func(tx store.Tx) (err error) {
+			n, err = step(tx.(*Tx))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		*count += n
+		if n < cleanStep {
+			return nil
+		}
+	}
+}
+
+// cleanDoomed wipes the logs and trees of destroyed groups.
+func cleanDoomed(ctx context.Context, db DB, n *store.Cleaned) error {
+	var gids []int64
+	err := db.View(ctx, func(r store.Reader) error {
+		gids = gids[:0]
+		return r.(*Tx).query(`SELECT gid FROM doomed LIMIT 100`, func(r Row) error {
+			gids = append(gids, r.Int(0))
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, gid := range gids {
+		if err := repeat(ctx, db, &n.Entries, func(t *Tx) (int64, error) {
+			return t.exec(`DELETE FROM log WHERE gid = $1 AND seq IN (SELECT seq FROM log WHERE gid = $1 LIMIT 500)`, gid)
+		}); err != nil {
+			return err
+		}
+		if err := repeat(ctx, db, &n.Nodes, func(t *Tx) (int64, error) {
+			return t.exec(`DELETE FROM nodes WHERE gid = $1 AND (to_epoch, idx) IN (SELECT to_epoch, idx FROM nodes WHERE gid = $1 LIMIT 500)`, gid)
+		}); err != nil {
+			return err
+		}
+		if err := repeat(ctx, db, new(int64), func(t *Tx) (int64, error) {
+			return t.exec(`DELETE FROM doomed WHERE gid = $1`, gid)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cleanSnapshots forgets epochs that ended before the given time. old_epochs
+// is a queue in the order in which epochs ended.
+func cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) error {
+	for {
+		type old struct{ id, gid, epoch int64 }
+		var olds []old
+		err := db.View(ctx, func(r store.Reader) error {
+			olds = olds[:0]
+			return r.(*Tx).query(`SELECT id, gid, epoch, ended FROM old_epochs ORDER BY id LIMIT 100`, func(r Row) error {
+				if r.Int(3) >= before {
+					return errStop
+				}
+				olds = append(olds, old{r.Int(0), r.Int(1), r.Int(2)})
+				return nil
+			})
+		})
+		if err != nil || len(olds) == 0 {
+			return err
+		}
+		err = db.Update(ctx, func(tx store.Tx) error {
+			t := tx.(*Tx)
+			for _, o := range olds {
+				gone, err := t.exec(`DELETE FROM old_epochs WHERE id = $1`, o.id)
+				if err != nil {
+					return err
+				}
+				if gone == 0 {
+					continue // another process did it, or the group was replaced
+				}
+				k, err := t.exec(`DELETE FROM nodes WHERE gid = $1 AND to_epoch <= $2`, o.gid, o.epoch+1)
+				if err != nil {
+					return err
+				}
+				s, err := t.exec(`DELETE FROM epochs WHERE gid = $1 AND epoch <= $2`, o.gid, o.epoch)
+				if err != nil {
+					return err
+				}
+				n.Nodes, n.Snapshots = n.Nodes+k, n.Snapshots+s
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// cleanLogs truncates logs, of the next groups in turn.
+func (c *Cleaner) cleanLogs(ctx context.Context, db DB, p store.CleanPolicy, n *store.Cleaned) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for seen := 0; seen < cleanGroups; seen += 200 {
+		type cut struct{ gid, first, to int64 }
+		var cuts []cut
+		count, last := 0, c.cursor
+		err := db.View(ctx, func(r store.Reader) error {
+			t := r.(*Tx)
+			cuts, count, last = cuts[:0], 0, c.cursor
+			var gs []store.Group
+			if err := t.query(`SELECT `+groupColumns+` FROM groups WHERE id > $1 ORDER BY id LIMIT 200`, func(r Row) error {
+				gs = append(gs, scanGroup(r))
+				return nil
+			}, c.cursor); err != nil {
+				return err
+			}
+			for i := range gs {
+				g := &gs[i]
+				count, last = count+1, int64(g.Key)
+				to, err := t.cutLog(g, p)
+				if err != nil {
+					return err
+				}
+				if to >= int64(g.First) {
+					cuts = append(cuts, cut{int64(g.Key), int64(g.First), to})
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, k := range cuts {
+			if err := truncate(ctx, db, k.gid, k.first, k.to, n); err != nil {
+				return err
+			}
+		}
+		if c.cursor = last; count < 200 {
+			c.cursor = 0
+			return nil
+		}
+	}
+	return nil
+}
+
+// cutLog returns the seq up to which a group's log may go.
+func (t *Tx) cutLog(g *store.Group, p store.CleanPolicy) (int64, error) {
+	if g.First > g.Head {
+		return 0, nil
+	}
+	age := p.LogAge
+	if g.Retention > 0 {
+		age = g.Retention
+	}
+	acked := int64(0)
+	if _, err := t.one(`SELECT COALESCE(MIN(acked), 0) FROM members WHERE gid = $1 AND removed = 0`, func(r Row) { acked = r.Int(0) }, int64(g.Key)); err != nil {
+		return 0, err
+	}
+	old, err := t.before(g, Millis(p.Now.Add(-age)))
+	if err != nil {
+		return 0, err
+	}
+	settled, err := t.before(g, Millis(p.Now.Add(-p.LogMinAge)))
+	if err != nil {
+		return 0, err
+	}
+	to := min(max(old, min(settled, acked)), int64(g.Head))
+	if g.Pending > 0 {
+		_, err = t.one(`SELECT MIN(seq) FROM log WHERE gid = $1 AND kind = 2 AND epoch = $2
+			AND seq > (SELECT base FROM groups WHERE groups.id = $1)`, func(r Row) {
+			if first := r.Int(0); first > 0 {
+				to = min(to, first-1)
+			}
+		}, int64(g.Key), int64(g.Epoch))
+	}
+	return to, err
+}
+
+// before returns the last seq whose stamp is before the given time, or First-1.
+// Stamps grow with seq but for what clocks do, and seq has no gaps.
+func (t *Tx) before(g *store.Group, ms int64) (int64, error) {
+	var err error
+	first := int64(g.First)
+	n := sort.Search(int(int64(g.Head)-first+1), func(i int) bool {
+		stamp := int64(0)
+		if _, e := t.one(`SELECT stamp FROM log WHERE gid = $1 AND seq = $2`, func(r Row) { stamp = r.Int(0) }, int64(g.Key), first+int64(i)); e != nil {
+			err = e
+		}
+		return stamp >= ms
+	})
+	return first + int64(n) - 1, err
+}
+
+func truncate(ctx context.Context, db DB, gid, first, to int64, n *store.Cleaned) error {
+	for first <= to {
+		end := min(first+cleanStep-1, to)
+		var gone int64
+		err := db.Update(ctx, func(tx store.Tx) error {
+			t := tx.(*Tx)
+			moved, err := t.exec(`UPDATE groups SET first = $3 WHERE id = $1 AND first = $2`, gid, first, end+1)
+			if err != nil || moved == 0 { // another process did it, or the group is gone
+				gone = -1
+				return err
+			}
+			gone, err = t.exec(`DELETE FROM log WHERE gid = $1 AND seq >= $2 AND seq <= $3`, gid, first, end)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if gone < 0 {
+			return nil
+		}
+		n.Entries += gone
+		first = end + 1
+	}
+	return nil
+}
+
+// CountStats fills in what queries can tell.
+func CountStats(r store.Reader, s *store.Stats) error {
+	t := r.(*Tx)
+	for _, c := range []struct {
+		n   *int64
+		sql string
+	}{
+		{&s.Groups, `SELECT COUNT(*) FROM groups`},
+		{&s.Members, `SELECT COUNT(*) FROM members WHERE removed = 0`},
+		{&s.Entries, `SELECT CAST(COALESCE(SUM(head - first + 1), 0) AS BIGINT) FROM groups`},
+		{&s.Nodes, `SELECT COUNT(*) FROM nodes`},
+		{&s.Devices, `SELECT COUNT(*) FROM devices`},
+		{&s.KeyPackages, `SELECT COUNT(*) FROM key_packages`},
+		{&s.Welcomes, `SELECT COUNT(*) FROM welcomes`},
+		{&s.Sessions, `SELECT COUNT(*) FROM sessions`},
+		{&s.Nudges, `SELECT COUNT(*) FROM nudges`},
+		{&s.Uploads, `SELECT COUNT(*) FROM uploads`},
+		{&s.Reports, `SELECT COUNT(*) FROM reports`},
+	} {
+		if _, err := t.one(c.sql, func(r Row) { *c.n = r.Int(0) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}

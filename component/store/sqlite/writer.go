@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/component/store/internal/relational"
+)
+
+// SQLite has one writer, so one goroutine writes. It takes the transactions
+// that wait for it, runs them one after the other between one BEGIN and one
+// COMMIT, and answers all when that COMMIT's sync is done: the sync, by far the
+// dearest part, is shared by as many as came in during the one before.
+//
+//	caller ──job──▶ queue ──▶ BEGIN  job  SAVEPOINT job RELEASE …  COMMIT ──▶ all callers
+//
+// A job that fails takes back its own writes (SAVEPOINT) and none of the
+// others'. When the whole batch is lost through one job (SQLite rolls back by
+// itself on some errors), the others are run again, each for itself.
+
+const (
+	maxBatch  = 256 // jobs in one COMMIT
+	queueSize = 256 // jobs that wait; more wait in their callers
+)
+
+// The states of a job.
+const (
+	jobQueued    = iota
+	jobTaken     // the writer has it: its outcome must be waited for
+	jobAbandoned // the caller has gone: the writer skips it
+)
+
+type job struct {
+	f     func(store.Tx) error
+	clean bool // if it fails without dooming its Tx, it has written nothing
+	state atomic.Int32
+	ran   chan struct{} // closed when f will not be run again
+	done  chan error    // of capacity 1: the outcome
+	err   error         // f's, decided though the batch may still be lost
+}
+
+// submit queues a transaction and waits for its outcome.
+func (s *Store) submit(ctx context.Context, f func(store.Tx) error, clean bool) error {
+	if s.readOnly {
+		return store.ErrReadOnly
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := s.enqueue(ctx, f, clean)
+	var p *panicError
+	if errors.As(err, &p) {
+		panic(fmt.Sprintf("%v\n\n%s", p.value, p.stack))
+	}
+	return err
+}
+
+func (s *Store) enqueue(ctx context.Context, f func(store.Tx) error, clean bool) error {
+	j := &job{f: f, clean: clean, ran: make(chan struct{}), done: make(chan error, 1)}
+	s.closing.RLock()
+	if s.closed {
+		s.closing.RUnlock()
+		return store.ErrClosed
+	}
+	select {
+	case s.jobs <- j:
+		s.closing.RUnlock()
+	case <-ctx.Done():
+		s.closing.RUnlock()
+		return ctx.Err()
+	}
+	select {
+	case err := <-j.done:
+		return err
+	case <-ctx.Done():
+	}
+	if j.state.CompareAndSwap(jobQueued, jobAbandoned) {
+		return ctx.Err()
+	}
+	<-j.ran // f uses the caller's variables
+	select {
+	case err := <-j.done:
+		return err
+	default:
+		return fmt.Errorf("%w: %w while committing", store.ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// write is the writer goroutine.
+func (s *Store) write() {
+	defer close(s.stopped)
+	var batch []*job
+	for j := range s.jobs {
+		batch = s.runBatch(batch[:0], j)
+		clear(batch)
+	}
+}
+
+// take claims a job for the writer unless its caller has gone.
+func (j *job) take() bool { return j.state.CompareAndSwap(jobQueued, jobTaken) }
+
+func (j *job) finish(err error) {
+	close(j.ran)
+	j.done <- err
+}
+
+// runBatch runs the job and all that wait behind it in one transaction.
+func (s *Store) runBatch(batch []*job, j *job) []*job {
+	if !j.take() {
+		return batch
+	}
+	if err := s.begin(); err != nil {
+		j.finish(err)
+		return batch
+	}
+	for {
+		intact := s.runJob(j)
+		batch = append(batch, j)
+		if !intact {
+			s.runSingly(batch)
+			return batch
+		}
+		if len(batch) >= maxBatch {
+			break
+		}
+		if j = s.next(); j == nil {
+			break
+		}
+	}
+	for _, j := range batch {
+		close(j.ran)
+	}
+	s.batches.Add(1)
+	err := s.commit()
+	for _, j := range batch {
+		if j.err == nil {
+			j.err = err
+		}
+		j.done <- j.err
+	}
+	return batch
+}
+
+// next returns a job that waits already, or nil.
+func (s *Store) next() *job {
+	for {
+		select {
+		case j, ok := <-s.jobs:
+			if !ok {
+				return nil
+			}
+			if j.take() {
+				return j
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+// runJob runs one job inside the batch's transaction and reports whether the
+// transaction still holds what the jobs before it wrote.
+func (s *Store) runJob(j *job) (intact bool) {
+	point := !j.clean
+	if point {
+		if _, err := s.w.Exec("SAVEPOINT job"); err != nil {
+			return false
+		}
+	}
+	tx := relational.NewTx(s.w)
+	j.err = guard(j.f, tx)
+	doomed := tx.Doomed()
+	switch {
+	case s.w.c.AutocommitEnabled():
+		return false // SQLite rolled everything back
+	case j.err == nil && doomed == nil:
+		if point {
+			_, err := s.w.Exec("RELEASE job")
+			return err == nil
+		}
+		return true
+	}
+	if j.err == nil {
+		j.err = doomed
+	}
+	switch {
+	case point:
+		if _, err := s.w.Exec("ROLLBACK TO job"); err != nil {
+			return false
+		}
+		_, err := s.w.Exec("RELEASE job")
+		return err == nil
+	case j.clean && doomed == nil:
+		return true
+	}
+	return false
+}
+
+// runSingly takes back a batch and runs each of its jobs in a transaction of
+// its own.
+func (s *Store) runSingly(batch []*job) {
+	for _, j := range batch {
+		s.rollback()
+		if err := s.begin(); err != nil {
+			j.finish(err)
+			continue
+		}
+		tx := relational.NewTx(s.w)
+		err := guard(j.f, tx)
+		if err == nil {
+			err = tx.Doomed()
+		}
+		if err == nil {
+			err = s.commit()
+		}
+		s.batches.Add(1)
+		j.finish(err)
+	}
+	s.rollback()
+}
+
+// A panicError carries a panic of a caller's function from the writer, which
+// must live on, to the caller.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic in transaction: %v", p.value) }
+
+func guard(f func(store.Tx) error, tx store.Tx) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+	}()
+	return f(tx)
+}
+
+// begin opens a transaction. After a failure that left the connection unusable
+// it opens a new one.
+func (s *Store) begin() error {
+	if s.w == nil {
+		w, err := s.openWriter()
+		if err != nil {
+			return err
+		}
+		s.w = w
+	}
+	if _, err := s.w.Exec("BEGIN IMMEDIATE"); err != nil {
+		s.rollback()
+		return err
+	}
+	return nil
+}
+
+// commit makes the transaction durable, or takes it back.
+func (s *Store) commit() error {
+	_, err := s.w.Exec("COMMIT")
+	if err == nil {
+		return nil
+	}
+	s.rollback()
+	if sqlite.ErrCode(err).ToPrimary() == sqlite.ResultIOErr {
+		// The frames may be in the file, though the sync failed: after a crash
+		// they could be found.
+		return fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
+	}
+	return err
+}
+
+// rollback leaves no transaction open, if need be by giving up the connection.
+func (s *Store) rollback() {
+	if s.w == nil || s.w.c.AutocommitEnabled() {
+		return
+	}
+	if _, err := s.w.Exec("ROLLBACK"); err != nil || !s.w.c.AutocommitEnabled() {
+		s.w.c.Close()
+		s.w = nil
+	}
+}
