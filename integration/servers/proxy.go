@@ -18,7 +18,7 @@ import (
 //	p.Stall()     // nothing moves any more, both sides still think they are connected
 //	p.Heal()      // everything arrives
 //	p.Cut()       // connections are reset, new ones refused, until Heal
-//	p.CutAfter(n) // reset in the middle of the n-th byte to come from the dialer
+//	p.CutAfter(n) // ended after n more bytes from the dialer
 type Proxy struct {
 	l net.Listener
 
@@ -81,8 +81,8 @@ func (p *Proxy) Cut() {
 // Reset resets the connections there are; new ones pass.
 func (p *Proxy) Reset() { p.set(p.resetAll) }
 
-// CutAfter does a [Proxy.Reset] when n more bytes came from dialers: in the
-// middle of a stanza, if n says so.
+// CutAfter ends all connections when n more bytes came from dialers and were
+// passed on: in the middle of a stanza, if n says so. New ones pass.
 func (p *Proxy) CutAfter(n int64) { p.set(func() { p.fuse = n }) }
 
 // Delay holds every piece of data back for the time.
@@ -240,7 +240,13 @@ func (p *Proxy) pass(c *pair, to net.Conn, b []byte, dialer bool) bool {
 			return false
 		}
 		if blown {
-			p.Reset()
+			// An orderly end: a reset would take back what was just sent.
+			p.set(func() {
+				delete(p.pairs, c)
+				to.Close()
+				c.near.Close()
+				p.resetAll()
+			})
 			return false
 		}
 		b = b[len(part):]

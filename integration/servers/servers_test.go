@@ -43,27 +43,49 @@ type message struct {
 	Body    string `xml:"body"`
 }
 
-// login connects by STARTTLS and SCRAM, verifying the server's certificate.
-func login(t *testing.T, s *servers.Server, a servers.Account) *client {
-	t.Helper()
-	conn, err := net.DialTimeout("tcp", s.C2S(), patience)
+// connect logs in by STARTTLS and SCRAM, verifying the server's certificate.
+func connect(s *servers.Server, a servers.Account, wait time.Duration) (*xmpp.Session, net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", s.C2S(), wait)
 	if err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
-	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(patience))
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	// Neither a deadline nor a context ends mellium's negotiation with a silent
+	// peer: a closed connection does.
+	giveUp := time.AfterFunc(wait, func() { conn.Close() })
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	me := jid.MustParse(a.JID())
-	session, err := xmpp.NewClientSession(ctx, me, conn,
+	session, err := xmpp.NewClientSession(ctx, jid.MustParse(a.JID()), conn,
 		xmpp.StartTLS(s.TLSConfig()),
 		xmpp.SASL("", a.Password, sasl.ScramSha256, sasl.ScramSha1),
 		xmpp.BindResource(),
 	)
 	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	if !giveUp.Stop() {
+		return nil, nil, context.DeadlineExceeded
+	}
+	return session, conn, nil
+}
+
+func tryLogin(s *servers.Server, a servers.Account, wait time.Duration) error {
+	_, conn, err := connect(s, a, wait)
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+func login(t *testing.T, s *servers.Server, a servers.Account) *client {
+	t.Helper()
+	session, conn, err := connect(s, a, patience)
+	if err != nil {
 		t.Fatalf("%s logging in to %s: %v", a.JID(), s.Flavour(), err)
 	}
-	conn.SetDeadline(time.Time{})
+	t.Cleanup(func() { conn.Close() })
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	c := &client{t: t, session: session, got: make(chan message, 64)}
 	go session.Serve(xmpp.HandlerFunc(func(r xmlstream.TokenReadEncoder, start *xml.StartElement) error {
 		if start.Name.Local != "message" {
@@ -115,6 +137,29 @@ func (c *client) expect(body string, wait time.Duration) message {
 		case <-timeout:
 			c.t.Fatalf("%s: no message %q in %s; got %s", c.session.LocalAddr(), body, wait, others)
 		}
+	}
+}
+
+// waitFor reports whether a message with the body comes in time.
+func (c *client) waitFor(body string, wait time.Duration) bool {
+	timeout := time.After(wait)
+	for {
+		select {
+		case m := <-c.got:
+			if m.Body == body && m.Type != "error" {
+				return true
+			}
+		case <-timeout:
+			return false
+		}
+	}
+}
+
+// never fails the test when a message with the body comes within the time.
+func (c *client) never(body string, wait time.Duration) {
+	c.t.Helper()
+	if c.waitFor(body, wait) {
+		c.t.Fatalf("%s: got %q through a partition", c.session.LocalAddr(), body)
 	}
 }
 
