@@ -237,8 +237,13 @@ func testClaimMatch(t *testing.T, w *world) {
 	}
 }
 
-func testRaceClaims(t *testing.T, w *world) {
+func testRaceClaims(t *testing.T, w *world) { RaceClaims(t, w.s) }
+
+// RaceClaims lets many claim a device's key packages at once, through one store
+// or several on one database, each claim twice.
+func RaceClaims(t *testing.T, stores ...store.Store) {
 	const claims, stock = 40, 30
+	w := &world{t, stores[0]}
 	w.publish(romeo, "r1", packages("a", stock)...)
 	var mu sync.Mutex
 	given := make(map[string]int)
@@ -247,7 +252,7 @@ func testRaceClaims(t *testing.T, w *world) {
 		wg.Go(func() {
 			var ds []store.ClaimedDevice
 			// Two of each id: one of them waits for the other.
-			err := w.s.Update(w.ctx(), func(tx store.Tx) (err error) {
+			err := stores[i%len(stores)].Update(w.ctx(), func(tx store.Tx) (err error) {
 				ds, err = tx.ClaimKeyPackages(claim(fmt.Sprint(i/2), romeo))
 				return err
 			})

@@ -152,7 +152,8 @@ func Millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-func millisTime(ms int64) time.Time {
+// MillisTime is the inverse of Millis.
+func MillisTime(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}

@@ -27,7 +27,7 @@ func scanGroup(r Row) store.Group {
 		Pending:   int(r.Int(8)),
 		Mode:      r.Text(9),
 		Retention: time.Duration(r.Int(10)) * time.Millisecond,
-		Created:   millisTime(r.Int(11)),
+		Created:   MillisTime(r.Int(11)),
 		Config:    nonNil(r.Bytes(12)),
 	}
 	copy(g.Chain[:], r.Bytes(6))
@@ -287,7 +287,7 @@ func (t *Tx) DestroyGroup(key store.GroupKey, ts store.Tombstone) error {
 func (t *Tx) Tombstone(jid string) (store.Tombstone, error) {
 	var ts store.Tombstone
 	ok, err := t.one(`SELECT jid, new_jid, reason, until FROM tombstones WHERE jid = $1`, func(r Row) {
-		ts = store.Tombstone{JID: r.Text(0), NewJID: r.Text(1), Reason: r.Text(2), Until: millisTime(r.Int(3))}
+		ts = store.Tombstone{JID: r.Text(0), NewJID: r.Text(1), Reason: r.Text(2), Until: MillisTime(r.Int(3))}
 	}, jid)
 	if err == nil && !ok {
 		err = notFound("tombstone of %q", jid)

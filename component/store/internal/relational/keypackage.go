@@ -22,8 +22,8 @@ const deviceColumns = `SELECT d.user_jid, d.device, d.seen,
 
 func scanDevice(r Row) store.Device {
 	return store.Device{
-		User: r.Text(0), Device: r.Text(1), Seen: millisTime(r.Int(2)),
-		Available: int(r.Int(3)), LastResort: r.Int(4) > 0, Expires: millisTime(r.Int(5)),
+		User: r.Text(0), Device: r.Text(1), Seen: MillisTime(r.Int(2)),
+		Available: int(r.Int(3)), LastResort: r.Int(4) > 0, Expires: MillisTime(r.Int(5)),
 	}
 }
 
@@ -230,7 +230,7 @@ func (t *Tx) Claimed(kpRef []byte, group string) (store.Claim, error) {
 	ok, err := t.one(`SELECT ref, user_jid, device, grp, requester, at, expires FROM claims WHERE ref = $1 AND grp = $2`, func(r Row) {
 		c = store.Claim{
 			Ref: nonNil(r.Bytes(0)), User: r.Text(1), Device: r.Text(2), Group: r.Text(3), Requester: r.Text(4),
-			At: millisTime(r.Int(5)), Expires: millisTime(r.Int(6)),
+			At: MillisTime(r.Int(5)), Expires: MillisTime(r.Int(6)),
 		}
 	}, kpRef, group)
 	if err == nil && !ok {

@@ -19,7 +19,7 @@ const (
 
 func scanEntry(r Row) store.Entry {
 	e := store.Entry{
-		Seq: uint64(r.Int(0)), Epoch: uint64(r.Int(1)), Kind: store.Kind(r.Int(2)), Stamp: millisTime(r.Int(3)),
+		Seq: uint64(r.Int(0)), Epoch: uint64(r.Int(1)), Kind: store.Kind(r.Int(2)), Stamp: MillisTime(r.Int(3)),
 		ID: r.Text(6), Sender: r.Text(7), Device: r.Text(8), Bytes: nonNil(r.Bytes(9)),
 	}
 	copy(e.Ref[:], r.Bytes(4))
@@ -105,13 +105,14 @@ func CheckEntry(e *store.NewEntry) error {
 
 // head is what moves when an entry is appended.
 type head struct {
+	jid              string
 	epoch, head, rev uint64
 	chain            store.Chain
 }
 
 func (t *Tx) lockHead(key store.GroupKey) (h head, err error) {
-	ok, err := t.one(`SELECT epoch, head, rev, chain FROM groups WHERE id = $1 FOR UPDATE`, func(r Row) {
-		h = head{epoch: uint64(r.Int(0)), head: uint64(r.Int(1)), rev: uint64(r.Int(2))}
+	ok, err := t.one(`SELECT epoch, head, rev, chain, jid FROM groups WHERE id = $1 FOR UPDATE`, func(r Row) {
+		h = head{epoch: uint64(r.Int(0)), head: uint64(r.Int(1)), rev: uint64(r.Int(2)), jid: r.Text(4)}
 		copy(h.chain[:], r.Bytes(3))
 	}, int64(key))
 	if err == nil && !ok {
@@ -131,7 +132,7 @@ func (t *Tx) Repeated(key store.GroupKey, ref store.Ref, rev uint64) (store.Acce
 	var a store.Accepted
 	ok, err := t.one(`SELECT seq, epoch, kind, stamp, chain, id FROM log WHERE gid = $1 AND ref = $2`, func(r Row) {
 		a = store.Accepted{
-			Seq: uint64(r.Int(0)), Epoch: uint64(r.Int(1)), Stamp: millisTime(r.Int(3)), ID: r.Text(5),
+			Seq: uint64(r.Int(0)), Epoch: uint64(r.Int(1)), Stamp: MillisTime(r.Int(3)), ID: r.Text(5),
 			Rev: rev, Duplicate: true,
 		}
 		if store.Kind(r.Int(2)) == store.KindCommit {
@@ -187,7 +188,7 @@ func (t *Tx) Append(e *store.NewEntry) (store.Accepted, error) {
 		return store.Accepted{}, err
 	}
 	return store.Accepted{
-		Seq: seq, Epoch: e.Epoch, Chain: chain, ID: e.ID, Stamp: millisTime(Millis(e.Stamp)), Rev: h.rev + moved,
+		Seq: seq, Epoch: e.Epoch, Chain: chain, ID: e.ID, Stamp: MillisTime(Millis(e.Stamp)), Rev: h.rev + moved,
 	}, nil
 }
 
@@ -240,10 +241,10 @@ func (t *Tx) AcceptCommit(c *store.Commit) (store.Accepted, error) {
 	if err := t.setRoles(key, c.Roles); err != nil {
 		return store.Accepted{}, err
 	}
-	if err := t.splitWelcome(c, int64(seq), int64(next)); err != nil {
+	if err := t.splitWelcome(c, h.jid, int64(seq), int64(next)); err != nil {
 		return store.Accepted{}, err
 	}
 	return store.Accepted{
-		Seq: seq, Epoch: next, Chain: chain, ID: c.ID, Stamp: millisTime(now), Rev: h.rev + 1,
+		Seq: seq, Epoch: next, Chain: chain, ID: c.ID, Stamp: MillisTime(now), Rev: h.rev + 1,
 	}, nil
 }

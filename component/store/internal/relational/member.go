@@ -13,7 +13,7 @@ const memberColumns = `m.user_jid, m.device, m.leaf, m.joined, m.removed, m.acke
 func scanMember(r Row) store.Member {
 	return store.Member{
 		User: r.Text(0), Device: r.Text(1), Leaf: uint32(r.Int(2)),
-		Joined: uint64(r.Int(3)), Removed: uint64(r.Int(4)), Acked: uint64(r.Int(5)), Seen: millisTime(r.Int(6)),
+		Joined: uint64(r.Int(3)), Removed: uint64(r.Int(4)), Acked: uint64(r.Int(5)), Seen: MillisTime(r.Int(6)),
 	}
 }
 

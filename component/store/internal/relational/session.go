@@ -26,7 +26,7 @@ func (t *Tx) DeleteSession(jid string) error {
 func (t *Tx) sessions(from string, args ...any) ([]store.Session, error) {
 	var ss []store.Session
 	err := t.query(`SELECT s.jid, s.user_jid, s.device, s.since FROM `+from, func(r Row) error {
-		ss = append(ss, store.Session{JID: r.Text(0), User: r.Text(1), Device: r.Text(2), Since: millisTime(r.Int(3))})
+		ss = append(ss, store.Session{JID: r.Text(0), User: r.Text(1), Device: r.Text(2), Since: MillisTime(r.Int(3))})
 		return nil
 	}, args...)
 	return ss, err

@@ -80,7 +80,7 @@ func (t *Tx) Reports(after int64, n int) ([]store.Report, error) {
 	var rs []store.Report
 	err := t.query(`SELECT id, stamp, reporter, grp, seq, reason, comment, evidence FROM reports WHERE id > $1 ORDER BY id LIMIT $2`, func(r Row) error {
 		rs = append(rs, store.Report{
-			ID: r.Int(0), Stamp: millisTime(r.Int(1)), Reporter: r.Text(2), Group: r.Text(3), Seq: uint64(r.Int(4)),
+			ID: r.Int(0), Stamp: MillisTime(r.Int(1)), Reporter: r.Text(2), Group: r.Text(3), Seq: uint64(r.Int(4)),
 			Reason: r.Text(5), Text: r.Text(6), Evidence: nonNil(r.Bytes(7)),
 		})
 		return nil

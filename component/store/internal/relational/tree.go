@@ -37,7 +37,7 @@ func (t *Tx) Snapshot(key store.GroupKey, epoch uint64) (*store.Snapshot, error)
 		FROM epochs e WHERE e.gid = $1 AND e.epoch = $2`, func(r Row) {
 		s = store.Snapshot{
 			Epoch: uint64(r.Int(0)), Seq: uint64(r.Int(1)), Header: nonNil(r.Bytes(2)), GroupInfo: nonNil(r.Bytes(3)),
-			Superseded: millisTime(r.Int(4)),
+			Superseded: MillisTime(r.Int(4)),
 		}
 	}, int64(key), i64(epoch))
 	if err != nil {

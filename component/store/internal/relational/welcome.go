@@ -14,7 +14,7 @@ func scanWelcome(r Row) store.Welcome {
 	return store.Welcome{
 		KPRef: nonNil(r.Bytes(0)), Group: r.Text(1), User: r.Text(2), Device: r.Text(3),
 		Epoch: uint64(r.Int(4)), Seq: uint64(r.Int(5)), Inviter: r.Text(6), Remote: r.Int(7) != 0,
-		Expires: millisTime(r.Int(8)), NotifyAt: millisTime(r.Int(9)),
+		Expires: MillisTime(r.Int(8)), NotifyAt: MillisTime(r.Int(9)),
 	}
 }
 
@@ -26,13 +26,9 @@ const putWelcome = `INSERT INTO welcomes (kp_ref, grp, user_jid, device, epoch, 
 
 // splitWelcome stores a commit's Welcome: the shared part once, and to each
 // joiner its own secrets.
-func (t *Tx) splitWelcome(c *store.Commit, seq, epoch int64) error {
+func (t *Tx) splitWelcome(c *store.Commit, jid string, seq, epoch int64) error {
 	if len(c.Welcomes) == 0 {
 		return nil
-	}
-	g, err := t.GroupByKey(c.Group)
-	if err != nil {
-		return err
 	}
 	expires := Millis(c.WelcomeExpiry)
 	if err := t.queue(`INSERT INTO welcome_infos (gid, seq, expires, info) VALUES ($1, $2, $3, $4)`,
@@ -41,7 +37,7 @@ func (t *Tx) splitWelcome(c *store.Commit, seq, epoch int64) error {
 	}
 	for i := range c.Welcomes {
 		w := &c.Welcomes[i]
-		if err := t.queue(putWelcome, w.KPRef, g.JID, w.User, w.Device, epoch, seq, w.Inviter, int64(0), expires,
+		if err := t.queue(putWelcome, w.KPRef, jid, w.User, w.Device, epoch, seq, w.Inviter, int64(0), expires,
 			Millis(w.NotifyAt), int64(c.Group), w.Secrets); err != nil {
 			return err
 		}

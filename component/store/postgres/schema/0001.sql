@@ -2,7 +2,8 @@
 --
 -- Times are milliseconds since 1970, 0 for none. Rows that grow without end
 -- (log, key packages, snapshots) have an append-order key. Text is compared by
--- its bytes, whatever the locale of the database.
+-- its bytes, whatever the locale of the database. Rows that are updated in
+-- place have room for it (fillfactor).
 
 CREATE TABLE groups (
 	id         BIGINT  PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -19,7 +20,7 @@ CREATE TABLE groups (
 	retention  BIGINT  NOT NULL,               -- ms, 0: the service's
 	created    BIGINT  NOT NULL,
 	config     BYTEA   NOT NULL
-);
+) WITH (fillfactor = 50);
 
 CREATE TABLE log (
 	row        BIGINT  PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -78,7 +79,7 @@ CREATE TABLE members (
 	acked      BIGINT  NOT NULL,
 	seen       BIGINT  NOT NULL,
 	PRIMARY KEY (gid, user_jid, device)
-);
+) WITH (fillfactor = 80);
 CREATE INDEX members_user ON members (user_jid, device, gid);
 
 CREATE TABLE affiliations (
