@@ -573,6 +573,9 @@ func (t *secretTree) dropSkipped(n int) {
 			r = &node.leaf[ratchetApplication]
 		}
 		d := min(n, len(r.skipped))
+		if d == 0 {
+			panic("mls: internal error: secret tree counts skipped keys that it does not hold")
+		}
 		r.dropOldest(d)
 		path.addSkipped(-d)
 		t.changes.add(x)
