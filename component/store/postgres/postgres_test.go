@@ -3,15 +3,12 @@
 package postgres
 
 import (
-	"os"
 	"testing"
 
 	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/component/store/postgres/pgtest"
 	"github.com/lockstep-im/lockstep/component/store/storetest"
 )
-
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 func openTest(t testing.TB, dsn string) *Store {
 	t.Helper()
