@@ -76,6 +76,8 @@ func (r *Reserved) Parse(el Element) error {
 // the commit that follows.
 //
 //	<create xmlns='urn:xmpp:mls:ds:0' local='ops' previous='q83vEjRWeJA='>
+//	  <group-info>AAEABA…</group-info>
+//	</create>
 //
 // Source: PROTOCOL.md §4.
 type CreateGroup struct {

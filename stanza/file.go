@@ -216,9 +216,19 @@ func (d *dec) urls(el Element) (urls []string) {
 // FileSharing shares a file (XEP-0447).
 //
 //	<file-sharing xmlns='urn:xmpp:sfs:0' disposition='inline' id='f1'>
-//	  <file xmlns='urn:xmpp:file:metadata:0'>…</file>
+//	  <file xmlns='urn:xmpp:file:metadata:0'>
+//	    <media-type>image/jpeg</media-type>
+//	    <name>summit.jpg</name>
+//	    <size>3032449</size>
+//	  </file>
 //	  <sources>
-//	    <encrypted xmlns='urn:xmpp:esfs:0' cipher='urn:xmpp:ciphers:aes-256-gcm-nopadding:0'>…</encrypted>
+//	    <encrypted xmlns='urn:xmpp:esfs:0' cipher='urn:xmpp:ciphers:aes-256-gcm-nopadding:0'>
+//	      <key>SuRJ2agVm/pQbJQlPq/B23Xt1YOOJCcEGJA5HrcYOGQ=</key>
+//	      <iv>T8RDMBaiqn6Ci4Nw</iv>
+//	      <sources xmlns='urn:xmpp:sfs:0'>
+//	        <url-data xmlns='http://jabber.org/protocol/url-data' target='https://files.example.org/4a771ac1/file'/>
+//	      </sources>
+//	    </encrypted>
 //	  </sources>
 //	</file-sharing>
 //

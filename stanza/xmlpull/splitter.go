@@ -139,6 +139,9 @@ func (s *Splitter) Open() (*StreamHeader, error) {
 			return nil, s.fail(OverLimit, "stream header too long")
 		}
 		rest := trimmed
+		if len(rest) > 0 && rest[0] != '<' {
+			return nil, s.fail(NotWellFormed, "no stream header")
+		}
 		if bytes.HasPrefix(rest, []byte("<?xml")) {
 			end := bytes.Index(rest, []byte("?>"))
 			if end < 0 {
