@@ -401,11 +401,11 @@ func (t *secretTree) peek(leaf LeafIndex, kind ratchetKind, generation uint32) (
 	}
 	// From here on m owns a copy of the ratchet, moved on.
 	after := &ratchet{secret: r.secret, generation: r.generation}
-	if n := int(min(generation-r.generation, uint32(t.maxSkipped))); n > 0 {
+	if n := min(uint64(generation-r.generation), uint64(t.maxSkipped)); n > 0 {
 		after.skipped = make([]skippedKey, 0, n)
 	}
 	for after.generation < generation {
-		if int(generation-after.generation) > t.maxSkipped {
+		if uint64(generation-after.generation) > uint64(t.maxSkipped) {
 			after.step(t.s, nil) // it would be dropped at once
 			continue
 		}
