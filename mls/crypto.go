@@ -210,3 +210,8 @@ func (s *suite) newAEAD(key, nonce []byte) (cipher.AEAD, error) {
 	}
 	return s.aead.new(key)
 }
+
+// equalMAC compares two tags in constant time; tags of different length differ.
+func equalMAC(want, got []byte) bool {
+	return len(want) == len(got) && len(want) > 0 && subtle.ConstantTimeCompare(want, got) == 1
+}

@@ -3,8 +3,10 @@
 package mls
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // Errors that a caller can act on.
@@ -67,3 +69,7 @@ func invalid(rule Rule, format string, args ...any) error {
 func broken(rule Rule, err error, format string, args ...any) error {
 	return &ValidationError{Rule: rule, Reason: fmt.Sprintf(format, args...), Err: err}
 }
+
+func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+func hexString(b []byte) string { return hex.EncodeToString(b) }

@@ -347,3 +347,12 @@ func (d *senderData) appendTo(b []byte) []byte {
 	b = appendU32(appendU32(b, uint32(d.leaf)), d.generation)
 	return append(b, d.reuseGuard[:]...)
 }
+
+// String names the sender, as in "member 3".
+func (s Sender) String() string {
+	switch s.Type {
+	case SenderMember, SenderExternal:
+		return s.Type.String() + " " + itoa(uint64(s.Index))
+	}
+	return s.Type.String()
+}

@@ -261,15 +261,21 @@ func (e *treeEdit) blankPath(path []*treeNode, i LeafIndex) {
 // tree when there is none, and notes it as unmerged in the parents above
 // (RFC 9420 §12.1.1).
 func (e *treeEdit) addLeaf(leaf *LeafNode) LeafIndex {
+	i := e.freeLeaf()
+	e.addLeafAt(i, leaf)
+	e.added = append(e.added, i)
+	return i
+}
+
+// freeLeaf returns the leftmost blank leaf. A full tree is extended: the caller
+// must fill the leaf.
+func (e *treeEdit) freeLeaf() LeafIndex {
 	if e.t.root.leaves == e.t.width {
 		level := e.t.levels() + 1
 		e.t.root = joinSubtrees(e.t.root, blankSubtree(level-1, e.id), nil, level, e.id)
 		e.t.width *= 2
 	}
-	i := e.t.leftmostBlank()
-	e.addLeafAt(i, leaf)
-	e.added = append(e.added, i)
-	return i
+	return e.t.leftmostBlank()
 }
 
 // leftmostBlank returns the first blank leaf of a tree that has one.

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mls
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// An Identity is who signs for a client: a credential and the key that it
+// vouches for.
+type Identity struct {
+	Credential Credential
+	Key        *SignaturePrivateKey
+}
+
+func (me *Identity) check(s *suite) error {
+	if me == nil || me.Key == nil {
+		return errors.New("mls: no Identity: a credential and a signature key are needed")
+	}
+	if me.Key.scheme != s.sig {
+		return fmt.Errorf("mls: the identity's signature key is for %v, but cipher suite %v signs with %v", me.Key.scheme, s.cipher, s.sig)
+	}
+	return nil
+}
+
+// DefaultLifetime is how long a key package is valid unless
+// [KeyPackageOptions] say otherwise.
+const DefaultLifetime = 90 * 24 * time.Hour
+
+// lifetimeMargin is how far a lifetime begins in the past, for clocks that are
+// behind.
+const lifetimeMargin = time.Hour
+
+// KeyPackageOptions are choices for a new key package; nil means the defaults.
+type KeyPackageOptions struct {
+	// Lifetime is for how long the key package is valid from now on. Zero means
+	// [DefaultLifetime].
+	Lifetime time.Duration
+	// LastResort marks a key package that may be used more than once
+	// (RFC 9420 §16.8).
+	LastResort bool
+	// DeviceID is the content of the leaf's application_id extension
+	// (RFC 9420 §5.3.3); nil: none.
+	DeviceID []byte
+	// LeafExtensions are further extensions of the leaf node. Their types are
+	// added to its capabilities.
+	LeafExtensions Extensions
+	// Extensions are extensions of the key package.
+	Extensions Extensions
+}
+
+// A PrivateKeyPackage is a key package with its private keys: what its owner
+// keeps until a Welcome arrives. It prints as [redacted].
+type PrivateKeyPackage struct {
+	redacted
+	// KeyPackage is the public part, to be published.
+	KeyPackage *KeyPackage
+
+	init *hpkePrivateKey
+	leaf *hpkePrivateKey
+	key  *SignaturePrivateKey
+}
+
+// newLeaf makes an unsigned leaf node for me.
+func (c *config) newLeaf(s *suite, me *Identity, deviceID []byte, extra Extensions) *LeafNode {
+	l := &LeafNode{
+		SignatureKey: me.Key.Public(),
+		Credential:   me.Credential,
+		Capabilities: c.capabilities(s.cipher),
+	}
+	if deviceID != nil {
+		l.Extensions = append(l.Extensions, Extension{ExtensionApplicationID, bytes.Clone(deviceID)})
+	}
+	for _, e := range extra {
+		l.Extensions = append(l.Extensions, e)
+		if !l.Capabilities.SupportsExtension(e.Type) {
+			l.Capabilities.Extensions = append(l.Capabilities.Extensions, e.Type)
+		}
+	}
+	if !l.Capabilities.SupportsCredential(me.Credential.Type) {
+		l.Capabilities.Credentials = append(l.Capabilities.Credentials, me.Credential.Type)
+	}
+	return l
+}
+
+func (c *config) lifetime(d time.Duration) Lifetime {
+	if d == 0 {
+		d = DefaultLifetime
+	}
+	now := c.now()
+	return Lifetime{uint64(max(now.Add(-lifetimeMargin).Unix(), 0)), uint64(max(now.Add(d).Unix(), 0))}
+}
+
+// NewKeyPackage makes a key package for me (RFC 9420 §10).
+func NewKeyPackage(cfg *Config, cs CipherSuite, me *Identity, o *KeyPackageOptions) (*PrivateKeyPackage, error) {
+	c := cfg.resolve()
+	s, err := c.suite(cs)
+	if err != nil {
+		return nil, err
+	}
+	if err := me.check(s); err != nil {
+		return nil, err
+	}
+	if o == nil {
+		o = &KeyPackageOptions{}
+	}
+	leaf := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
+	leaf.Source, leaf.Lifetime = LeafNodeKeyPackage, c.lifetime(o.Lifetime)
+	p := &PrivateKeyPackage{key: me.Key}
+	if p.leaf, leaf.EncryptionKey, err = s.generateHPKEKeyPair(c.rand); err != nil {
+		return nil, fmt.Errorf("mls: making key package: %w", err)
+	}
+	if err := leaf.sign(s, me.Key, nil, 0); err != nil {
+		return nil, err
+	}
+	kp := &KeyPackage{Version: MLS10, CipherSuite: cs, LeafNode: leaf, Extensions: o.Extensions}
+	if o.LastResort {
+		// Deployed stacks read the extension, the present draft the component.
+		kp.Extensions = kp.Extensions.With(ExtensionLastResort, []byte{})
+		d, err := kp.Extensions.AppData()
+		if err != nil {
+			return nil, err
+		}
+		d = d.With(ComponentLastResortKeyPackage, []byte{})
+		kp.Extensions = kp.Extensions.With(ExtensionAppDataDictionary, d.Extension().Data)
+	}
+	kp.Extensions = c.withGREASE(kp.Extensions)
+	if p.init, kp.InitKey, err = s.generateHPKEKeyPair(c.rand); err != nil {
+		return nil, fmt.Errorf("mls: making key package: %w", err)
+	}
+	if err := kp.sign(s, me.Key); err != nil {
+		return nil, err
+	}
+	if err := c.validateKeyPackage(s, kp, sent); err != nil {
+		return nil, fmt.Errorf("mls: making key package: %w", err)
+	}
+	p.KeyPackage = kp
+	return p, nil
+}
+
+// Identity returns who the key package belongs to.
+func (p *PrivateKeyPackage) Identity() *Identity {
+	return &Identity{p.KeyPackage.LeafNode.Credential, p.key}
+}
+
+// Wipe erases the init key. Call it after the key package has been used, unless
+// it is one of last resort (RFC 9420 §12.4.3.1, §16.8). The leaf's key lives on in
+// the group.
+func (p *PrivateKeyPackage) Wipe() { p.init.wipe() }
+
+const keyPackageStateVersion = 1
+
+// Marshal returns the key package with its private keys, to be stored where
+// nobody else can read it.
+func (p *PrivateKeyPackage) Marshal() []byte {
+	b := appendU8(nil, keyPackageStateVersion)
+	b = appendOpaque(b, p.KeyPackage.Bytes())
+	b = appendOpaque(b, p.init.bytes())
+	b = appendOpaque(b, p.leaf.bytes())
+	return appendOpaque(b, p.key.seed)
+}
+
+// UnmarshalPrivateKeyPackage reads what Marshal wrote. It checks that the private
+// keys belong to the public ones.
+func UnmarshalPrivateKeyPackage(b []byte) (*PrivateKeyPackage, error) {
+	r := reader{b: bytes.Clone(b)}
+	if v := r.u8(); r.err == nil && v != keyPackageStateVersion {
+		return nil, fmt.Errorf("mls: stored key package has version %d, this is a program for version %d", v, keyPackageStateVersion)
+	}
+	kp, init, leaf, key := r.opaque(), r.opaque(), r.opaque(), r.opaque()
+	if err := r.done(); err != nil {
+		return nil, fmt.Errorf("mls: decoding stored key package: %w", err)
+	}
+	public, err := decode(kp, "key package", readKeyPackage)
+	if err != nil {
+		return nil, err
+	}
+	return newPrivateKeyPackage(public, init, leaf, key)
+}
+
+// newPrivateKeyPackage joins a key package and its encoded private keys.
+func newPrivateKeyPackage(kp *KeyPackage, init, leaf, key []byte) (*PrivateKeyPackage, error) {
+	s, err := kp.CipherSuite.suite()
+	if err != nil {
+		return nil, err
+	}
+	p := &PrivateKeyPackage{KeyPackage: kp}
+	if p.init, err = s.parseHPKEPrivateKey(init); err != nil {
+		return nil, err
+	}
+	if p.leaf, err = s.parseHPKEPrivateKey(leaf); err != nil {
+		return nil, err
+	}
+	if p.key, err = ParseSignaturePrivateKey(kp.CipherSuite, key); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(p.init.public(), kp.InitKey) || !bytes.Equal(p.leaf.public(), kp.LeafNode.EncryptionKey) ||
+		!bytes.Equal(p.key.public, kp.LeafNode.SignatureKey) {
+		return nil, errors.New("mls: stored key package: the private keys do not belong to the public ones")
+	}
+	return p, nil
+}
+
+// ImportKeyPackage joins a key package with private keys that another program
+// made: the init key and the leaf's key as RFC 9180 serialises them, and the
+// signature key as [ParseSignaturePrivateKey] reads it.
+func ImportKeyPackage(kp *KeyPackage, initKey, leafKey, signatureKey []byte) (*PrivateKeyPackage, error) {
+	return newPrivateKeyPackage(kp, initKey, leafKey, signatureKey)
+}
