@@ -8,6 +8,7 @@
 #   docker/build.sh prosody lockstepd   what compose.yaml needs
 #   docker/build.sh prosody-0.12        one
 #   docker/build.sh --list              names, tags, and whether they are up to date
+#   docker/build.sh --pin NAME          build it and print its tag with the hash, alone
 #
 #   base            lockstep/base:bookworm       base-image.sh
 #   prosody-0.12    lockstep/prosody:0.12        Debian 12
@@ -35,12 +36,13 @@ tag() {
   esac
 }
 
-list=
+list= pin=
 targets=()
 for a in "$@"; do
   case $a in
     -h|--help) sed -n '/^# build.sh/,/^set -e/p' "$0" | sed -e '$d' -e 's/^# \{0,1\}//'; exit 0 ;;
     --list) list=1 ;;
+    --pin) pin=1 ;;
     all) targets+=("${servers[@]}" lockstepd) ;;
     servers) targets+=("${servers[@]}") ;;
     prosody) targets+=(prosody-13) ;;
@@ -63,42 +65,48 @@ trap 'rm -rf "$work"' EXIT
 if [ -z "$list" ] && command -v flock >/dev/null; then
   exec 9>"${TMPDIR:-/tmp}/lockstep-docker-build.lock" 2>/dev/null || die "cannot open ${TMPDIR:-/tmp}/lockstep-docker-build.lock"
   chmod 666 "${TMPDIR:-/tmp}/lockstep-docker-build.lock" 2>/dev/null || true
-  flock -n 9 || { say "waiting for another build"; flock 9; }
+  flock -n 9 || { say "waiting for another build" >&2; flock 9; }
 fi
 
-# What an image is made of, as one hash that it carries in a label.
+# What an image is made of, as one hash.
 inputs() { # DIR EXTRA...
   local dir=$1; shift
   { printf '%s\n' "$@"
     cd "$dir" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
-  } | sha256sum | cut -c1-24
+  } | sha256sum | cut -c1-12
 }
-have() { docker image inspect -f '{{index .Config.Labels "im.lockstep.inputs"}}' "$1" 2>/dev/null || true; }
 
+# Each build has a tag with its hash beside the plain one, so that two checkouts
+# of this project on one machine (CI of two branches) do not take each other's.
 build() { # NAME DIR HASH [docker build arguments]
-  local name=$1 dir=$2 hash=$3 image started=$SECONDS; shift 3
-  image=$(tag "$name")
-  if [ "$(have "$image")" = "$hash" ]; then
-    say "$image is up to date"
+  local name=$1 dir=$2 hash=$3 image pinned started=$SECONDS; shift 3
+  image=$(tag "$name") pinned=$(tag "$name")-$hash
+  if docker image inspect "$pinned" >/dev/null 2>&1; then
+    [ -n "$list" ] || docker tag "$pinned" "$image"
+    [ -n "$pin" ] && echo "$pinned" || say "$image is up to date"
     return 0
   fi
   [ -z "$list" ] || { say "$image is missing or out of date"; return 0; }
-  say "building $image"
+  [ -n "$pin" ] || say "building $image"
   # The classic builder: it is in every engine since 1.x, and takes the base
   # image from this machine whatever buildx is set to. The host's network
   # carries apt to where the host's own apt goes.
-  local out=/dev/stdout
+  local out=/dev/stderr
   [ -n "${LOCKSTEP_VERBOSE:-}" ] || out=$work/$name.log
-  if ! DOCKER_BUILDKIT=0 docker build --network host --label im.lockstep.inputs="$hash" -t "$image" "$@" "$dir" >"$out" 2>&1; then
+  if ! DOCKER_BUILDKIT=0 docker build --network host -t "$pinned" "$@" "$dir" >"$out" 2>&1; then
     [ -n "${LOCKSTEP_VERBOSE:-}" ] || tail -n 40 "$out" >&2
     die "building $image failed" "LOCKSTEP_VERBOSE=1 shows everything"
   fi
-  say "$image built in $((SECONDS - started)) s"
+  docker tag "$pinned" "$image"
+  # The last five builds stay; one that a container uses stays anyway.
+  docker image ls --format '{{.Repository}}:{{.Tag}}' "${image%%:*}" | { grep -E "^$image-[0-9a-f]{12}$" || true; } | tail -n +6 \
+    | while read -r old; do docker image rm "$old" >/dev/null 2>&1 || true; done
+  [ -n "$pin" ] && echo "$pinned" || say "$image built in $((SECONDS - started)) s"
 }
 
 base() {
   [ -z "$list" ] || { docker image inspect "$(tag base)" >/dev/null 2>&1 && say "$(tag base) is present" || say "$(tag base) is missing"; return 0; }
-  "$here/base-image.sh"
+  if [ -n "$pin" ]; then "$here/base-image.sh" >&2; else "$here/base-image.sh"; fi
 }
 
 server() { # NAME
@@ -140,4 +148,4 @@ for t in "${targets[@]}"; do
     *) server "$t" ;;
   esac
 done
-[ -n "$list" ] || say "done in $((SECONDS - started)) s"
+[ -n "$list$pin" ] || say "done in $((SECONDS - started)) s"

@@ -35,10 +35,13 @@ type dockerBackend struct {
 	mu     sync.Mutex
 	probed bool
 	engine string // why there is none
-	images map[Flavour]string
+	images map[Flavour]imageOf
 	front  string
 	s2s    string
 }
+
+// imageOf is a flavour's image, or why there is none.
+type imageOf struct{ tag, missing string }
 
 // docker runs the docker command and returns its standard output.
 func docker(ctx context.Context, stdin io.Reader, args ...string) (string, error) {
@@ -60,7 +63,7 @@ func (b *dockerBackend) available(ctx context.Context, f Flavour) string {
 	defer b.mu.Unlock()
 	if !b.probed {
 		b.probed = true
-		b.images = map[Flavour]string{}
+		b.images = map[Flavour]imageOf{}
 		if _, err := exec.LookPath("docker"); err != nil {
 			b.engine = "docker is not installed"
 		} else {
@@ -77,14 +80,14 @@ func (b *dockerBackend) available(ctx context.Context, f Flavour) string {
 	if b.engine != "" {
 		return b.engine
 	}
-	missing, done := b.images[f]
+	i, done := b.images[f]
 	if !done {
-		missing = ensureImage(ctx, f)
+		i.tag, i.missing = ensureImage(ctx, f)
 		if ctx.Err() == nil {
-			b.images[f] = missing
+			b.images[f] = i
 		}
 	}
-	return missing
+	return i.missing
 }
 
 // reap removes what test processes that no longer run have left behind.
@@ -170,6 +173,9 @@ func (b *dockerBackend) create(ctx context.Context, f Flavour, o Options, a *ca)
 	if err != nil {
 		return nil, err
 	}
+	b.mu.Lock()
+	image := b.images[f].tag
+	b.mu.Unlock()
 	c := &container{
 		name:  fmt.Sprintf("lockstep-test-%d-%s-%s", os.Getpid(), f.kind(), randomLabel()),
 		s2s:   s2s,
@@ -210,9 +216,9 @@ func (b *dockerBackend) create(ctx context.Context, f Flavour, o Options, a *ca)
 		args = append(args, "-p", fmt.Sprintf("127.0.0.1:%d:%d", p.API, insidePorts.API))
 		files = append(files, file{"lockstep/ejabberd.yml", cfg}, file{"lockstep/run", ejabberdScript(c.lay, "/usr/lib/x86_64-linux-gnu:/usr/lib/aarch64-linux-gnu", 15121, resolver)})
 	}
-	args = append(args, "--entrypoint", "/bin/sh", f.image(), "/lockstep/run")
+	args = append(args, "--entrypoint", "/bin/sh", image, "/lockstep/run")
 	if _, err := docker(ctx, nil, args...); err != nil {
-		return nil, fmt.Errorf("servers: making a container of %s: %w", f.image(), err)
+		return nil, fmt.Errorf("servers: making a container of %s: %w", image, err)
 	}
 	if err := errors.Join(c.heal(ctx), c.copyIn(ctx, "/", files)); err != nil {
 		return nil, errors.Join(err, c.remove(context.WithoutCancel(ctx)))

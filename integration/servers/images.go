@@ -3,6 +3,7 @@
 package servers
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -14,32 +15,33 @@ import (
 )
 
 // ensureImage builds the flavour's image where it is missing or out of date, and
-// returns why it cannot be had. docker/build.sh lets one build run at a time on a
-// machine and returns at once when there is nothing to do.
-func ensureImage(ctx context.Context, f Flavour) (missing string) {
+// returns its tag or why it cannot be had. docker/build.sh lets one build run at
+// a time on a machine and returns at once when there is nothing to do.
+func ensureImage(ctx context.Context, f Flavour) (image, missing string) {
 	script, err := buildScript()
 	if err != nil {
 		if _, ierr := docker(ctx, nil, "image", "inspect", "-f", "{{.Id}}", f.image()); ierr != nil {
-			return fmt.Sprintf("the image %s is missing, and so is docker/build.sh that makes it: %v", f.image(), err)
+			return "", fmt.Sprintf("the image %s is missing, and so is docker/build.sh that makes it: %v", f.image(), err)
 		}
-		return ""
+		return f.image(), ""
 	}
 	out, _ := exec.CommandContext(ctx, "bash", script, "--list", string(f)).CombinedOutput()
 	if strings.Contains(string(out), f.image()+" is missing") {
 		fmt.Fprintf(os.Stderr, "servers: making the image %s: a minute, the first one of a machine up to four\n", f.image())
 	}
-	cmd := exec.CommandContext(ctx, "bash", script, string(f))
-	cmd.WaitDelay = 5 * time.Second
+	cmd := exec.CommandContext(ctx, "bash", script, "--pin", string(f))
+	var errs bytes.Buffer
+	cmd.Stderr, cmd.WaitDelay = &errs, 5*time.Second
 	began := time.Now()
-	out, err = cmd.CombinedOutput()
+	out, err = cmd.Output()
 	if ctx.Err() != nil {
-		return fmt.Sprintf("making the image %s was not done after %s, when this test had to end: run docker/build.sh once, then the test again",
+		return "", fmt.Sprintf("making the image %s was not done after %s, when this test had to end: run docker/build.sh once, then the test again",
 			f.image(), time.Since(began).Round(time.Second))
 	}
 	if err != nil {
-		return fmt.Sprintf("docker/build.sh %s failed: %v\n%s", f, err, out)
+		return "", fmt.Sprintf("docker/build.sh %s failed: %v\n%s", f, err, errs.Bytes())
 	}
-	return ""
+	return lastLine(string(out)), ""
 }
 
 // buildScript finds docker/build.sh of the module that this package is part of:
