@@ -31,7 +31,8 @@ modules_enabled = {
 	"mam",        -- archive of ordinary messages; lockstep's never enter it
 	"offline",    -- lockstep leaves at most one notice here for a sleeping user
 	"ping", "time", "version", "uptime",
-	"admin_adhoc", "admin_shell", "limits", "posix",
+	"admin_adhoc", "admin_shell", "limits",
+	"posix",      -- Prosody 13 has it built in
 }
 
 -- [note] What a client may send per second. Prosody's default of 10 kB/s makes
