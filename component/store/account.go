@@ -117,6 +117,14 @@ type UploadChunk struct {
 	Expires time.Time // the first piece's counts
 }
 
+// UploadProgress says how far a staged upload has come.
+type UploadProgress struct {
+	Part    string
+	Have    int64 // bytes from the beginning that are there
+	Total   int64
+	Expires time.Time
+}
+
 // A Setting is a named value of a user, a domain, or (Owner "") the service:
 // consent policies, block lists, quotas, banned domains, signing keys. Its
 // meaning is the caller's.

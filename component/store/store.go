@@ -98,6 +98,8 @@ type Reader interface {
 	Nodes(key GroupKey, epoch uint64) ([]Node, error)
 	// Members lists the devices that are in the group or were, in no particular order.
 	Members(key GroupKey) ([]Member, error)
+	// MembersOf is Members of one user.
+	MembersOf(key GroupKey, user string) ([]Member, error)
 	// Member returns one device's place in a group, removed or not.
 	Member(key GroupKey, user, device string) (Member, error)
 	// IdleMembers lists devices that are in a group's tree and were last seen
@@ -152,6 +154,8 @@ type Reader interface {
 	// AllSessions lists all live sessions by JID, beginning behind after.
 	AllSessions(after string, limit int) ([]Session, error)
 
+	// UploadProgress says how much of an upload is there, of whatever part.
+	UploadProgress(owner, id string, now time.Time) (UploadProgress, error)
 	// Upload returns a complete upload's bytes. It is [ErrNotFound] as long as
 	// bytes are missing, and [ErrChecksum] when they do not hash to the sum
 	// that the upload announced.
@@ -215,6 +219,9 @@ type Tx interface {
 	PutKeyPackages(user, device string, kps []KeyPackage, max int, now time.Time) (Device, error)
 	// DeleteKeyPackages removes a device's packages and the device.
 	DeleteKeyPackages(user, device string) error
+	// DeleteKeyPackage removes single packages of a device; refs that are not
+	// there are no error.
+	DeleteKeyPackage(user, device string, refs [][]byte) error
 	// ClaimKeyPackages takes one key package of each of a user's devices.
 	// No package but the last-resort ones is ever given out twice. The same
 	// (requester, claim id, user) again is answered as the first time for

@@ -263,6 +263,22 @@ func testUploads(t *testing.T, w *world) {
 	})
 }
 
+func testUploadProgress(t *testing.T, w *world) {
+	whole := []byte("0123456789")
+	w.fails(store.ErrNotFound, func(tx store.Tx) error { _, err := tx.UploadProgress(juliet, "u1", noon); return err })
+	w.update(func(tx store.Tx) error { _, err := tx.Stage(chunk(whole, 0, 4), 1<<20); return err })
+	w.view(func(r store.Reader) error {
+		p, err := r.UploadProgress(juliet, "u1", noon)
+		w.same("progress", p, store.UploadProgress{Part: "welcome", Have: 4, Total: 10, Expires: noon.Add(5 * time.Minute)})
+		return err
+	})
+	w.fails(store.ErrNotFound, func(tx store.Tx) error { _, err := tx.UploadProgress(mallory, "u1", noon); return err })
+	w.fails(store.ErrNotFound, func(tx store.Tx) error {
+		_, err := tx.UploadProgress(juliet, "u1", noon.Add(5*time.Minute))
+		return err
+	})
+}
+
 func testUploadQuota(t *testing.T, w *world) {
 	stage := func(id string, total int64, at time.Time) error {
 		return w.s.Update(w.ctx(), func(tx store.Tx) error {

@@ -231,6 +231,16 @@ func testMembers(t *testing.T, w *world) {
 		if err != nil {
 			return err
 		}
+		of, err := r.MembersOf(g.Key, romeo)
+		if len(of) != 2 || of[0].User != romeo || of[1].User != romeo {
+			t.Errorf("romeo's devices: %+v, want both", of)
+		}
+		if err != nil {
+			return err
+		}
+		if of, err = r.MembersOf(g.Key, mallory); len(of) != 0 || err != nil {
+			t.Errorf("mallory's devices: %+v, %v", of, err)
+		}
 		idle, err := r.IdleMembers(noon.Add(time.Hour), 0)
 		if len(idle) != 2 || idle[0].JID != balcony || idle[0].Key != g.Key || idle[0].User != juliet || idle[1].Device != "r2" {
 			t.Errorf("idle: %+v, want juliet and romeo's second", idle)

@@ -93,6 +93,13 @@ func testKeyPackages(t *testing.T, w *world) {
 	if len(ds2) != 2 || ds2[0].Device != "r0" || !ds2[1].Seen.Equal(noon.Add(time.Hour)) {
 		t.Fatalf("devices: %+v", ds2)
 	}
+	w.update(func(tx store.Tx) error {
+		return tx.DeleteKeyPackage(romeo, "r1", [][]byte{[]byte("ref l2"), []byte("no such ref")})
+	})
+	ds = w.claim(&store.ClaimRequest{Requester: juliet, ID: "2", User: romeo, Group: balcony, Suite: suite, Now: noon.Add(10 * time.Hour)})
+	if len(ds) != 2 || ds[1].Device != "r1" || ds[1].Status != store.ClaimIncompatible {
+		t.Fatalf("claimed %+v, want none of this suite: the last resort was retracted", ds)
+	}
 	w.update(func(tx store.Tx) error { return tx.DeleteKeyPackages(romeo, "r1") })
 	if ds := w.devices(romeo, noon); len(ds) != 1 || ds[0].Device != "r0" {
 		t.Fatalf("devices after retraction: %+v", ds)

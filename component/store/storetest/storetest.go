@@ -70,6 +70,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Nudges", testNudges},
 		{"Uploads", testUploads},
 		{"UploadQuota", testUploadQuota},
+		{"UploadProgress", testUploadProgress},
 		{"Settings", testSettings},
 		{"Reports", testReports},
 		{"PurgeUser", testPurgeUser},

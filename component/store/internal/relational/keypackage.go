@@ -81,6 +81,16 @@ func (t *Tx) DeleteKeyPackages(user, device string) error {
 	return t.queue(`DELETE FROM devices WHERE user_jid = $1 AND device = $2`, user, device)
 }
 
+// DeleteKeyPackage implements store.Tx.
+func (t *Tx) DeleteKeyPackage(user, device string, refs [][]byte) error {
+	for _, ref := range refs {
+		if err := t.queue(`DELETE FROM key_packages WHERE user_jid = $1 AND device = $2 AND ref = $3`, user, device, ref); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ClaimKeyPackages implements store.Tx.
 func (t *Tx) ClaimKeyPackages(q *store.ClaimRequest) ([]store.ClaimedDevice, error) {
 	now := Millis(q.Now)

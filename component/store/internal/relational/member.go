@@ -65,6 +65,16 @@ func (t *Tx) Members(key store.GroupKey) ([]store.Member, error) {
 	return ms, err
 }
 
+// MembersOf implements store.Reader.
+func (t *Tx) MembersOf(key store.GroupKey, user string) ([]store.Member, error) {
+	var ms []store.Member
+	err := t.query(`SELECT `+memberColumns+` FROM members m WHERE m.user_jid = $2 AND m.gid = $1`, func(r Row) error {
+		ms = append(ms, scanMember(r))
+		return nil
+	}, int64(key), user)
+	return ms, err
+}
+
 // Member implements store.Reader.
 func (t *Tx) Member(key store.GroupKey, user, device string) (store.Member, error) {
 	var m store.Member

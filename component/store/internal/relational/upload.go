@@ -63,6 +63,18 @@ func (t *Tx) Stage(c *store.UploadChunk, quota int64) (int64, error) {
 	return have, t.queue(`UPDATE uploads SET have = $4 WHERE owner = $1 AND id = $2 AND part = $3`, c.Owner, c.ID, c.Part, have)
 }
 
+// UploadProgress implements store.Reader.
+func (t *Tx) UploadProgress(owner, id string, now time.Time) (store.UploadProgress, error) {
+	var p store.UploadProgress
+	ok, err := t.one(`SELECT part, have, total, expires FROM uploads WHERE owner = $1 AND id = $2 AND expires > $3 ORDER BY part LIMIT 1`, func(r Row) {
+		p = store.UploadProgress{Part: r.Text(0), Have: r.Int(1), Total: r.Int(2), Expires: MillisTime(r.Int(3))}
+	}, owner, id, Millis(now))
+	if err == nil && !ok {
+		err = notFound("upload %q", id)
+	}
+	return p, err
+}
+
 // Upload implements store.Reader.
 func (t *Tx) Upload(owner, id, part string, now time.Time) ([]byte, error) {
 	var total, have int64
