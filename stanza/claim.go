@@ -88,7 +88,6 @@ func (c *ClaimKeyPackages) Parse(el Element) error {
 		switch {
 		case e.Is(NSKeyPackages, "user") && d.room(len(c.Users), MaxItems):
 			cd := d.child(e)
-			cd.noText()
 			u := ClaimUser{JID: cd.jid("jid", "")}
 			for f := e.First(); f.Valid(); f = f.Next() {
 				if f.Is(NSKeyPackages, "device") && cd.room(len(u.Devices), MaxRefs) {
@@ -236,14 +235,12 @@ func (c *Claimed) Parse(el Element) error {
 
 func claimedUser(parent *dec, e Element) ClaimedUser {
 	d := parent.child(e)
-	d.noText()
 	u := ClaimedUser{JID: d.jid("jid", ""), Status: d.claimStatus()}
 	for c := e.First(); c.Valid(); c = c.Next() {
 		if !c.Is(NSKeyPackages, "device") || !d.room(len(u.Devices), MaxRefs) {
 			continue
 		}
 		cd := d.child(c)
-		cd.noText()
 		dev := ClaimedDevice{ID: cd.device("id"), Status: cd.claimStatus()}
 		if k := cd.only(c, NSKeyPackages, "key-package"); k.Valid() {
 			dev.KeyPackage.parse(&cd, k)

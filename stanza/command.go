@@ -117,7 +117,7 @@ func (c *Command) Parse(el Element) error {
 	}
 	for e := el.First(); e.Valid(); e = e.Next() {
 		if e.Is(NSCommands, "note") && d.room(len(c.Notes), MaxRefs) {
-			nd := d.child(e)
+			nd := d.textChild(e)
 			c.Notes = append(c.Notes, CommandNote{Type: nd.strOpt("type", MaxID, ""), Text: nd.textOf(e, MaxText, "")})
 			d.done(&nd)
 		}

@@ -132,7 +132,6 @@ func (c *Commit) Parse(el Element) error {
 
 func memberChanges(parent *dec, e Element) *MemberChanges {
 	d := parent.child(e)
-	d.noText()
 	m := new(MemberChanges)
 	for c := e.First(); c.Valid(); c = c.Next() {
 		list := &m.Added
@@ -147,7 +146,6 @@ func memberChanges(parent *dec, e Element) *MemberChanges {
 			break
 		}
 		cd := d.child(c)
-		cd.noText()
 		*list = append(*list, MemberChange{
 			JID: cd.jid("jid", ""), Device: cd.device("device"), KeyPackageRef: cd.base64Opt("kp-ref", MaxKeyPackageRef, nil),
 		})

@@ -76,7 +76,7 @@ func (p *PastEntry) append(dst []byte, local string) []byte {
 }
 
 func (p *PastEntry) parse(parent *dec, c Element) {
-	d := parent.child(c)
+	d := parent.textChild(c)
 	p.Epoch = d.uint64("epoch")
 	p.Seq = d.uint64("seq")
 	p.Ref = d.hash("ref")

@@ -45,8 +45,16 @@ func expect(el Element, space, local string) dec {
 	return d
 }
 
-// child starts to read an element whose name the caller has checked, below d.
-func (d *dec) child(el Element) dec { return dec{el: el, err: d.err} }
+// child starts to read an element below d whose name the caller has checked,
+// and which has no text.
+func (d *dec) child(el Element) dec {
+	c := d.textChild(el)
+	c.noText()
+	return c
+}
+
+// textChild is child for an element that has text.
+func (d *dec) textChild(el Element) dec { return dec{el: el, err: d.err} }
 
 // done keeps the fault of a child.
 func (d *dec) done(c *dec) {
@@ -234,7 +242,9 @@ func (d *dec) parseHash(name string, v []byte) (h Hash) {
 		d.fail("%s is not a SHA-256 hash in base64", name)
 		return h
 	}
-	copy(h[:], buf[:])
+	if copy(h[:], buf[:]); h.IsZero() {
+		d.fail("%s is zero, which is no hash", name)
+	}
 	return h
 }
 
@@ -244,11 +254,10 @@ func (d *dec) base64(name string, limit int, old []byte) []byte {
 }
 
 func (d *dec) base64Opt(name string, limit int, old []byte) []byte {
-	v, ok := d.el.Attr(name)
-	if !ok {
+	if _, ok := d.el.Attr(name); !ok {
 		return old[:0]
 	}
-	return d.blob(name, v, limit, old)
+	return d.base64(name, limit, old)
 }
 
 // content returns the base64 text of the element, decoded into the capacity of
@@ -479,7 +488,9 @@ func parseTime(v []byte) (time.Time, bool) {
 	if t.Day() != day && second < 60 {
 		return zero, false // such as 30 February
 	}
-	return t.Add(-time.Duration(offset) * time.Second), true
+	t = t.Add(-time.Duration(offset) * time.Second)
+	// The zero time means none here, and the format has no year 0.
+	return t, !t.IsZero() && t.Year() >= 1 && t.Year() <= 9999
 }
 
 func digits(v []byte) (int, bool) {

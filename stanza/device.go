@@ -94,7 +94,6 @@ func (v *Devices) Parse(el Element) error {
 			continue
 		}
 		cd := d.child(c)
-		cd.noText()
 		it := Device{
 			ID: cd.device("id"), JID: cd.jidOpt("jid", ""), Acked: cd.uint64Opt("acked"),
 			Live: cd.boolean("live"), Seen: cd.stampOpt("seen"),

@@ -60,11 +60,13 @@ func (e *Envelope) Parse(el Element) error {
 		if string(c.Space()) != NSSCE {
 			continue
 		}
-		cd := d.child(c)
+		cd := d.textChild(c)
+		if string(c.Local()) != "rpad" {
+			cd.noText()
+		}
 		switch string(c.Local()) {
 		case "content":
 			if d.once(&content, c) {
-				cd.noText()
 				for x := c.First(); x.Valid(); x = x.Next() {
 					e.Content = x.AppendXML(e.Content, NSSCE)
 				}

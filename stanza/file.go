@@ -23,7 +23,7 @@ func appendHashes(dst []byte, list []FileHash) []byte {
 func (d *dec) hashes(el Element) (list []FileHash) {
 	for c := el.First(); c.Valid(); c = c.Next() {
 		if c.Is(NSHash, "hash") && d.room(len(list), MaxRefs) {
-			cd := d.child(c)
+			cd := d.textChild(c)
 			list = append(list, FileHash{Algo: cd.str("algo", MaxID, ""), Value: cd.content(nil)})
 			d.done(&cd)
 		}
@@ -185,12 +185,14 @@ func (e *EncryptedSource) Parse(el Element) error {
 		d.fail("key, iv or sources are missing")
 		return d.err
 	}
-	kd, vd := d.child(key), d.child(iv)
+	kd, vd := d.textChild(key), d.textChild(iv)
 	e.Key, e.IV = kd.content(nil), vd.content(nil)
 	d.done(&kd)
 	d.done(&vd)
 	e.Hashes = d.hashes(el)
-	e.URLs = d.urls(sources)
+	sd := d.child(sources)
+	e.URLs = sd.urls(sources)
+	d.done(&sd)
 	return d.err
 }
 
@@ -269,7 +271,9 @@ func (f *FileSharing) Parse(el Element) error {
 		d.fail("no <file/>")
 	}
 	if s := d.only(el, NSFileSharing, "sources"); s.Valid() {
-		f.URLs = d.urls(s)
+		sd := d.child(s)
+		f.URLs = sd.urls(s)
+		d.done(&sd)
 		for c := s.First(); c.Valid(); c = c.Next() {
 			if c.Is(NSFileEncrypted, "encrypted") && d.room(len(f.Encrypted), MaxRefs) {
 				var e EncryptedSource

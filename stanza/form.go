@@ -192,7 +192,6 @@ func (d *dec) fields(el Element, list []Field) []Field {
 			continue
 		}
 		fd := d.child(c)
-		fd.noText()
 		f := Field{Var: fd.strOpt("var", MaxID, ""), Type: fd.strOpt("type", MaxID, ""), Label: fd.strOpt("label", MaxText, "")}
 		if f.Var == "" && f.Type != FieldFixed {
 			fd.fail("a field without var")

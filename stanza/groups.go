@@ -102,7 +102,6 @@ func (g *Groups) Parse(el Element) error {
 			continue
 		}
 		cd := d.child(c)
-		cd.noText()
 		it := GroupItem{
 			JID: cd.jid("jid", ""), Remote: cd.boolean("remote"), Welcome: cd.boolean("welcome"), Private: cd.boolean("private"),
 		}

@@ -21,7 +21,7 @@ func (k *KeyPackage) append(dst []byte) []byte {
 }
 
 func (k *KeyPackage) parse(parent *dec, c Element) {
-	d := parent.child(c)
+	d := parent.textChild(c)
 	k.LastResort = d.boolean("last-resort")
 	k.Bytes = d.content(nil)
 	parent.done(&d)
@@ -253,7 +253,6 @@ func (c *Count) Parse(el Element) error {
 	for e := el.First(); e.Valid(); e = e.Next() {
 		if e.Is(NSKeyPackages, "device") && d.room(len(c.Devices), MaxItems) {
 			cd := d.child(e)
-			cd.noText()
 			c.Devices = append(c.Devices, DeviceCount{
 				ID: cd.device("id"), Available: cd.uint32("available"), LastResort: cd.boolean("last-resort"),
 				Expires: cd.stampOpt("expires"), Seen: cd.stampOpt("seen"),

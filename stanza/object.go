@@ -31,7 +31,7 @@ func (o *Object) append(dst []byte, local string) []byte {
 }
 
 func (o *Object) parse(parent *dec, c Element) {
-	d := parent.child(c)
+	d := parent.textChild(c)
 	o.Stage = d.strOpt("stage", MaxID, o.Stage)
 	o.Bytes = d.contentOpt(o.Bytes)
 	if (o.Stage == "") == (len(o.Bytes) == 0) {

@@ -84,7 +84,6 @@ func (d *dec) pubsubItems(el Element, space string) (items []PubSubItem) {
 	for c := el.First(); c.Valid(); c = c.Next() {
 		if c.Is(space, "item") && d.room(len(items), MaxItems) {
 			cd := d.child(c)
-			cd.noText()
 			it := PubSubItem{ID: cd.strOpt("id", MaxID, "")}
 			if p := c.First(); p.Valid() {
 				it.Payload = p.AppendXML(nil, "")
@@ -146,7 +145,6 @@ func (p *Publish) Parse(el Element) error {
 		return d.err
 	}
 	cd := d.child(c)
-	cd.noText()
 	p.Node = cd.str("node", MaxID, "")
 	if items := cd.pubsubItems(c, NSPubSub); len(items) == 1 {
 		p.Item = items[0]
@@ -155,10 +153,12 @@ func (p *Publish) Parse(el Element) error {
 	}
 	d.done(&cd)
 	if o := d.only(el, NSPubSub, "publish-options"); o.Valid() {
-		if x := d.only(o, NSForm, "x"); x.Valid() {
+		od := d.child(o)
+		if x := od.only(o, NSForm, "x"); x.Valid() {
 			p.Options = new(Form)
-			d.set(p.Options.Parse(x))
+			od.set(p.Options.Parse(x))
 		}
+		d.done(&od)
 	}
 	return d.err
 }
@@ -198,7 +198,6 @@ func (p *PubSubItems) Parse(el Element) error {
 		return d.err
 	}
 	cd := d.child(c)
-	cd.noText()
 	p.Node = cd.str("node", MaxID, p.Node)
 	p.Items = cd.pubsubItems(c, NSPubSub)
 	d.done(&cd)
@@ -244,7 +243,6 @@ func (p *PubSubEvent) Parse(el Element) error {
 		return d.err
 	}
 	cd := d.child(c)
-	cd.noText()
 	p.Node = cd.str("node", MaxID, "")
 	p.Items = cd.pubsubItems(c, NSPubSubEvent)
 	for r := c.First(); r.Valid(); r = r.Next() {

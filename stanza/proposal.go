@@ -85,7 +85,7 @@ func (l *Leave) Parse(el Element) error {
 	for c := el.First(); c.Valid(); c = c.Next() {
 		if c.Is(NSDelivery, "proposal") && d.room(len(l.Proposals), MaxRefs) {
 			var p Proposal
-			cd := d.child(c)
+			cd := d.textChild(c)
 			p.parse(&cd)
 			d.done(&cd)
 			l.Proposals = append(l.Proposals, p)

@@ -112,7 +112,7 @@ func (r *Report) Parse(el Element) error {
 		case c.Is(NSDelivery, "text") && d.once(&txt, c):
 			r.Text = d.textOf(c, MaxText, oldText)
 		case c.Is(NSDelivery, "evidence") && d.room(len(r.Evidence), MaxRefs):
-			cd := d.child(c)
+			cd := d.textChild(c)
 			r.Evidence = append(r.Evidence, Evidence{Type: cd.str("type", MaxID, ""), Bytes: cd.content(nil)})
 			d.done(&cd)
 		}

@@ -117,7 +117,7 @@ func (p *Page) Parse(el Element) error {
 			if d.once(&first, c) {
 				p.First = d.textOf(c, MaxJID, "")
 				if _, ok := c.Attr("index"); ok {
-					cd := d.child(c)
+					cd := d.textChild(c)
 					n := cd.uint32("index")
 					p.Index = &n
 					d.done(&cd)

@@ -217,7 +217,7 @@ func (l *Log) Parse(el Element) error {
 		if n < len(used) {
 			e = used[n]
 		}
-		cd := d.child(c)
+		cd := d.textChild(c)
 		e.parse(&cd)
 		d.done(&cd)
 		if n > 0 && d.err == nil && e.Seq != l.Entries[n-1].Seq+1 {

@@ -69,7 +69,6 @@ func (t *TrustMessage) Parse(el Element) error {
 			continue
 		}
 		cd := d.child(c)
-		cd.noText()
 		o := KeyOwner{JID: cd.jid("jid", "")}
 		for k := c.First(); k.Valid(); k = k.Next() {
 			list := &o.Trust
@@ -83,7 +82,7 @@ func (t *TrustMessage) Parse(el Element) error {
 			if !cd.room(len(*list), MaxRefs) {
 				break
 			}
-			kd := cd.child(k)
+			kd := cd.textChild(k)
 			*list = append(*list, kd.blob("content", k.Text(), MaxKeyID, nil))
 			if kd.err == nil && len((*list)[len(*list)-1]) == 0 {
 				kd.fail("no content")

@@ -81,7 +81,7 @@ func (s *UploadSlot) Parse(el Element) error {
 		if !c.Is(NSUpload, "header") || !pd.room(len(s.Headers), MaxRefs) {
 			continue
 		}
-		hd := pd.child(c)
+		hd := pd.textChild(c)
 		h := UploadHeader{Name: canonicalHeader(hd.attr("name")), Value: hd.textOf(c, MaxURL, "")}
 		for i := 0; i < len(h.Value); i++ {
 			if h.Value[i] == '\n' || h.Value[i] == '\r' {

@@ -176,7 +176,6 @@ func (w *Welcomes) Parse(el Element) error {
 	for c := el.First(); c.Valid(); c = c.Next() {
 		if c.Is(NSDelivery, "welcome") && d.room(len(w.Items), MaxItems) {
 			cd := d.child(c)
-			cd.noText()
 			w.Items = append(w.Items, Welcome{
 				Group: cd.jid("group", ""), Epoch: cd.uint64("epoch"), Seq: cd.uint64("seq"),
 				KeyPackageRef: cd.base64("kp-ref", MaxKeyPackageRef, nil), Inviter: cd.jidOpt("inviter", ""),

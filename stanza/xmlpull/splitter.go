@@ -60,6 +60,9 @@ type Splitter struct {
 	opened bool
 }
 
+// tagClass marks the bytes that matter inside a start tag.
+var tagClass = [256]uint8{'>': 1, '/': 1, '\'': 1, '"': 1}
+
 // minRead is the least room for a read: the size of a pipe's or TLS record's
 // usual chunk, small enough that ten thousand idle splitters are cheap.
 const minRead = 4 << 10
@@ -286,6 +289,13 @@ func (s *Splitter) Next() ([]byte, error) {
 					depth++
 				}
 			case inOpen, inOpenStop:
+				if tagClass[c] == 0 {
+					// Names and spaces: on to what may end the tag.
+					state = inOpen
+					for i++; i < len(s.buf) && tagClass[s.buf[i]] == 0; i++ {
+					}
+					continue
+				}
 				switch c {
 				case '>':
 					if state == inOpenStop {
@@ -298,8 +308,6 @@ func (s *Splitter) Next() ([]byte, error) {
 					state = inApos
 				case '"':
 					state = inQuot
-				default:
-					state = inOpen
 				}
 			case inApos, inQuot:
 				quote := byte('\'')
