@@ -66,16 +66,6 @@ func (k *hpkePrivateKey) bytes() []byte { return k.sk }
 // public returns the public key. The caller must not change it.
 func (k *hpkePrivateKey) public() []byte { return k.pub }
 
-// clone returns a copy whose memory is its own.
-func (k *hpkePrivateKey) clone() *hpkePrivateKey {
-	if k == nil {
-		return nil
-	}
-	c := *k
-	c.sk = append([]byte(nil), k.sk...)
-	return &c
-}
-
 // wipe erases the private key; it cannot be used afterwards. The standard
 // library's own copies of NIST and ML-KEM keys can only be dropped.
 func (k *hpkePrivateKey) wipe() {
@@ -83,6 +73,9 @@ func (k *hpkePrivateKey) wipe() {
 		return
 	}
 	wipe(k.sk)
+	if h, ok := k.parsed.(*hybridKey); ok {
+		wipe(h.x[:])
+	}
 	k.sk, k.parsed, k.kem = nil, nil, nil
 }
 
