@@ -12,7 +12,7 @@ import "github.com/lockstep-im/lockstep/stanza/xmlpull"
 //
 // The bytes are an XML element in UTF-8: an [Affiliation], [Destroyed],
 // [ReInitNotice], or another that clients ignore. They travel in base64
-// because the chain covers them (see [NextChain]), and servers do not keep the
+// because the chain covers them (package groupdata), and servers do not keep the
 // exact bytes of XML.
 //
 // Source: PROTOCOL.md §12.

@@ -31,8 +31,8 @@
 //
 // # Contents, by section of the protocol
 //
-// Identifiers and the chain (§0): [DeviceID], [Hash], [Ref], [MessageRef],
-// [FirstChain], [NextChain], [ChainPoint], [EntryKind].
+// Identifiers (§0): [DeviceID], [Hash], [Ref], [MessageRef], [EntryKind]. What
+// the GroupContext holds, and the chain over the log, are in package groupdata.
 //
 // Discovery (§1): [DiscoInfoQuery], [DiscoInfo], [DiscoItemsQuery], [DiscoItems],
 // [ServiceLimits], [DSPointer], [PEPKeyPackages], [Publish], [PubSubItems],

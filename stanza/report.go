@@ -55,7 +55,8 @@ type Report struct {
 // Evidence is a piece of evidence in a [Report].
 type Evidence struct {
 	// Type says what Bytes is: "plaintext" (the decrypted envelope), "message"
-	// (an MLSMessage), "chain" (a [ChainPoint], of which two contradict).
+	// (an MLSMessage), "chain" (the authenticated_data of a message, of which
+	// two contradict each other: see package groupdata).
 	Type  string
 	Bytes []byte
 }

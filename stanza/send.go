@@ -2,7 +2,11 @@
 
 package stanza
 
-import "time"
+import (
+	"time"
+
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
 
 // MLS is an MLSMessage in a stanza: in a [Send], and in the messages that a
 // group fans out, beside a [Delivery].
@@ -71,37 +75,31 @@ func (s *Send) Parse(el Element) error {
 	return d.err
 }
 
-// EntryKind is the kind of a log entry. Its number is the kind_n of the chain,
-// see [NextChain]; the MLS kinds have the numbers of ContentType in RFC 9420
-// §6.
-type EntryKind uint8
+// EntryKind is the kind of a log entry, in XML by its name: application,
+// proposal, commit or control.
+type EntryKind = groupdata.Kind
 
 // Kinds of log entries.
 const (
-	EntryApplication EntryKind = 1
-	EntryProposal    EntryKind = 2
-	EntryCommit      EntryKind = 3
+	EntryApplication = groupdata.Application
+	EntryProposal    = groupdata.Proposal
+	EntryCommit      = groupdata.Commit
 	// EntryControl is a notice of the DS itself, see [Control].
-	EntryControl EntryKind = 4
+	EntryControl = groupdata.Control
 )
-
-var entryKinds = [...]string{"", "application", "proposal", "commit", "control"}
-
-// String returns the kind's name in XML, or "" for a kind that does not exist.
-func (k EntryKind) String() string {
-	if int(k) < len(entryKinds) {
-		return entryKinds[k]
-	}
-	return ""
-}
 
 // entryKind returns the required kind attribute.
 func (d *dec) entryKind() EntryKind {
 	v := d.attr("kind")
-	for k, name := range entryKinds {
-		if k > 0 && string(v) == name {
-			return EntryKind(k)
-		}
+	switch string(v) {
+	case "application":
+		return EntryApplication
+	case "proposal":
+		return EntryProposal
+	case "commit":
+		return EntryCommit
+	case "control":
+		return EntryControl
 	}
 	d.fail("kind is not application, proposal, commit or control: %.32q", v)
 	return 0
