@@ -74,6 +74,12 @@ type PendingCommit struct {
 	change    *Change
 	unused    []ProposalInfo
 	next      *Group
+
+	// base and baseTree are where a member's commit starts from; nil for an external
+	// commit. stored is the rest of a commit that was restored without its group.
+	base     *GroupContext
+	baseTree *ratchetTree
+	stored   []byte
 }
 
 // Message returns the commit, to be sent to the members.
@@ -108,7 +114,7 @@ func (p *PendingCommit) Unused() []ProposalInfo { return p.unused }
 // service has accepted the commit.
 func (p *PendingCommit) Merge() (*Group, error) {
 	if p.next == nil {
-		return nil, errors.New("mls: the pending commit was discarded")
+		return nil, errors.New("mls: the pending commit was discarded, or restored without its group: see Bind")
 	}
 	return p.next, nil
 }
@@ -119,6 +125,8 @@ func (p *PendingCommit) Discard() {
 		p.next.keys.wipe()
 		p.next = nil
 	}
+	wipe(p.stored)
+	p.stored = nil
 }
 
 // wireFormat resolves the format of a handshake message.
@@ -421,7 +429,7 @@ func (c *committing) make(t *transition, format WireFormat) (*PendingCommit, err
 		return nil, err
 	}
 	t.confirm(a)
-	p := &PendingCommit{change: t.change, unused: c.unused}
+	p := &PendingCommit{change: t.change, unused: c.unused, base: g.ctx, baseTree: g.tree}
 	k := &keying{g.cfg, t, a, c.path, g.keys.secrets.initSecret, commitSecret, pskSecret}
 	err = k.begin(p, c.o, func(st publicState, e *epochSecrets) *Group { return g.advance(st, me, private, e) })
 	wipe(pskSecret)

@@ -32,7 +32,7 @@ type Group struct {
 	// ownUpdates are the keys of own Update proposals that are pending.
 	ownUpdates []ownUpdate
 
-	stored storedRows
+	stored *storedRows
 }
 
 // epochKeys are the secrets of an epoch, which all Groups of the epoch share.
@@ -131,7 +131,7 @@ func (c *config) newGroup(s *suite, id GroupID, me *Identity, o *GroupOptions) (
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{publicState: st, me: me, private: &treePrivate{leaf: priv}}
+	g := &Group{publicState: st, me: me, private: &treePrivate{leaf: priv}, stored: new(storedRows)}
 	g.setKeys(secrets)
 	return g, nil
 }
@@ -150,7 +150,7 @@ func (g *Group) setKeys(e *epochSecrets) {
 
 // enter returns the group of a new member.
 func enter(st publicState, me *Identity, private *treePrivate, e *epochSecrets) *Group {
-	g := &Group{publicState: st, me: me, self: private.self, private: private.matching(st.tree)}
+	g := &Group{publicState: st, me: me, self: private.self, private: private.matching(st.tree), stored: new(storedRows)}
 	g.setKeys(e)
 	return g
 }
@@ -158,7 +158,7 @@ func enter(st publicState, me *Identity, private *treePrivate, e *epochSecrets) 
 // advance returns the group in its next epoch.
 func (g *Group) advance(st publicState, me *Identity, private *treePrivate, e *epochSecrets) *Group {
 	next := enter(st, me, private, e)
-	next.stored = g.stored.clone()
+	next.stored = g.stored
 	next.keepPast(g)
 	return next
 }

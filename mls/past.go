@@ -42,12 +42,7 @@ func (g *Group) keepPast(old *Group) {
 	for _, p := range old.past {
 		if len(g.past) < limits.PastEpochs && !p.expired(now, limits.PastEpochAge) {
 			g.past = append(g.past, p)
-			continue
 		}
-		g.stored.forget(p.epoch, p.messages)
-	}
-	if limits.PastEpochs == 0 {
-		g.stored.forget(old.ctx.Epoch, old.keys.messages)
 	}
 }
 

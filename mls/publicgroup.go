@@ -332,9 +332,7 @@ func (st *publicState) appendState(b []byte) []byte {
 	b = appendOpaque(b, st.ctxBytes)
 	b = appendOpaque(b, st.confirmationTag)
 	b = appendOptional(b, st.reinit != nil, func(b []byte) []byte { return st.reinit.appendBody(b) })
-	return appendVector(b, st.pending, func(b []byte, p *pendingProposal) []byte {
-		return appendProposal(p.sender.appendTo(appendOpaque(b, p.ref)), p.proposal)
-	})
+	return appendVector(b, st.pending, func(b []byte, p *pendingProposal) []byte { return p.appendTo(b) })
 }
 
 // A storedState is what appendState wrote.
@@ -352,11 +350,9 @@ func readState(r *reader) *storedState {
 	r.end(&c)
 	v.confirmationTag = r.opaque()
 	if r.optional() {
-		v.reinit = &ReInit{r.opaque(), ProtocolVersion(r.u16()), CipherSuite(r.u16()), readExtensions(r)}
+		v.reinit = readReInit(r)
 	}
-	v.pending = readVector(r, func(r *reader) *pendingProposal {
-		return &pendingProposal{ref: r.opaque(), sender: readSender(r), proposal: readProposal(r)}
-	})
+	v.pending = readVector(r, readPending)
 	return v
 }
 

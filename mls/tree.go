@@ -537,6 +537,71 @@ func (e *treeEdit) indexSubtree(n *treeNode, at nodeIndex) {
 	e.indexSubtree(n.right, at+half)
 }
 
+// withNodes returns the tree with some nodes replaced, as changedNodes lists
+// them, and with another width.
+func (t *ratchetTree) withNodes(nodes []TreeNode, width uint32) (*ratchetTree, error) {
+	e := t.edit()
+	for e.t.width < width {
+		level := e.t.levels() + 1
+		e.t.root = joinSubtrees(e.t.root, blankSubtree(level-1, e.id), nil, level, e.id)
+		e.t.width *= 2
+	}
+	for _, n := range nodes {
+		if !nodeIndex(n.Index).inTree(e.t.width) {
+			return nil, fmt.Errorf("mls: stored node %d is outside of the tree", n.Index)
+		}
+		if err := e.setNode(n); err != nil {
+			return nil, fmt.Errorf("mls: stored node %d: %w", n.Index, err)
+		}
+	}
+	for e.t.width > width {
+		left, right := e.t.root.children(e.t.levels())
+		if right.filled > 0 || e.t.root.parent != nil {
+			return nil, fmt.Errorf("mls: stored nodes do not fit into %d leaves", width)
+		}
+		e.t.root = left
+		e.t.width /= 2
+	}
+	return e.finish()
+}
+
+// setNode replaces one node by its encoding; nil blanks it.
+func (e *treeEdit) setNode(n TreeNode) error {
+	x := nodeIndex(n.Index)
+	var leaf *LeafNode
+	var parent *parentNode
+	if n.Data != nil {
+		r := reader{b: n.Data}
+		switch typ := r.u8(); {
+		case typ == nodeTypeLeaf && x.isLeaf():
+			leaf = readLeafNode(&r)
+		case typ == nodeTypeParent && !x.isLeaf():
+			parent = readParentNode(&r)
+		default:
+			r.fail(fmt.Errorf("node_type %d", typ))
+		}
+		if err := r.done(); err != nil {
+			return err
+		}
+	}
+	level := x.level()
+	first, _ := x.subtree()
+	i, _ := first.leaf()
+	e.change(i, func(path []*treeNode) {
+		if level == 0 {
+			e.replaceLeaf(path[0], i, leaf)
+			return
+		}
+		if old := path[level].parent; old != nil {
+			e.removeKey(encryptionKeyKind, old.encryptionKey, x)
+		}
+		if path[level].parent = parent; parent != nil {
+			e.addKey(encryptionKeyKind, parent.encryptionKey, x)
+		}
+	})
+	return nil
+}
+
 // treeFromNodes rebuilds a tree from the nodes that [treeNode.eachNode] yields,
 // in array order.
 func treeFromNodes(s *suite, nodes func(yield func(TreeNode) bool)) (*ratchetTree, error) {
