@@ -48,15 +48,15 @@ type Store struct {
 
 	lock *sqlite.Conn // holds FILE.lock
 
-	w       *conn // the writer's; nil: to be opened anew
-	jobs    chan *job
-	stopped chan struct{} // closed when the writer has ended
+	mu      sync.Mutex // of queue and closed
+	queue   []*job
+	closed  bool
+	lead    chan struct{} // of capacity 1: held by the leader
+	w       *conn         // the leader's; nil: to be opened anew
 	batches atomic.Int64
 
 	readers chan *conn // of which nil are not open yet
 	quit    chan struct{}
-	closing sync.RWMutex
-	closed  bool
 
 	cleaner relational.Cleaner
 }
@@ -83,14 +83,12 @@ func open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	}
 	s := &Store{
 		path: path, readOnly: o.ReadOnly,
-		jobs: make(chan *job, queueSize), stopped: make(chan struct{}),
-		readers: make(chan *conn, o.Readers), quit: make(chan struct{}),
+		lead: make(chan struct{}, 1), readers: make(chan *conn, o.Readers), quit: make(chan struct{}),
 	}
 	for range o.Readers {
 		s.readers <- nil
 	}
 	if o.ReadOnly {
-		close(s.stopped)
 		if _, err := os.Stat(path); err != nil {
 			return nil, err
 		}
@@ -124,7 +122,6 @@ func open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	if err := migrate(s.w.c); err != nil {
 		return nil, err
 	}
-	go s.write()
 	return s, nil
 }
 
@@ -311,16 +308,17 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 
 // Close implements store.Store.
 func (s *Store) Close() error {
-	s.closing.Lock()
+	s.mu.Lock()
 	if s.closed {
-		s.closing.Unlock()
+		s.mu.Unlock()
 		return nil
 	}
 	s.closed = true
 	close(s.quit)
-	close(s.jobs)
-	s.closing.Unlock()
-	<-s.stopped
+	s.mu.Unlock()
+	for s.lead <- struct{}{}; s.waiting(); {
+		s.runBatch()
+	}
 	var errs []error
 	for range cap(s.readers) {
 		if c := <-s.readers; c != nil {
@@ -334,4 +332,10 @@ func (s *Store) Close() error {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Store) waiting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) > 0
 }

@@ -15,27 +15,27 @@ import (
 	"github.com/lockstep-im/lockstep/component/store/internal/relational"
 )
 
-// SQLite has one writer, so one goroutine writes. It takes the transactions
-// that wait for it, runs them one after the other between one BEGIN and one
-// COMMIT, and answers all when that COMMIT's sync is done: the sync, by far the
-// dearest part, is shared by as many as came in during the one before.
+// SQLite has one writer at a time. Whoever finds none becomes the leader: he
+// runs his own transaction and all that wait, one after the other between one
+// BEGIN and one COMMIT, and answers them when that COMMIT's sync is done. So
+// the sync, by far the dearest part, is shared by as many as came in during
+// the one before, and a lone caller pays for no change of goroutine.
 //
-//	caller ──job──▶ queue ──▶ BEGIN  job  SAVEPOINT job RELEASE …  COMMIT ──▶ all callers
+//	caller ──▶ queue ─┐
+//	caller ──▶ queue ─┼▶ leader: BEGIN  job  SAVEPOINT job RELEASE …  COMMIT ──▶ all callers
+//	caller ──▶ queue ─┘
 //
 // A job that fails takes back its own writes (SAVEPOINT) and none of the
 // others'. When the whole batch is lost through one job (SQLite rolls back by
 // itself on some errors), the others are run again, each for itself.
 
-const (
-	maxBatch  = 256 // jobs in one COMMIT
-	queueSize = 256 // jobs that wait; more wait in their callers
-)
+const maxBatch = 256 // jobs in one COMMIT
 
 // The states of a job.
 const (
 	jobQueued    = iota
-	jobTaken     // the writer has it: its outcome must be waited for
-	jobAbandoned // the caller has gone: the writer skips it
+	jobTaken     // a leader has it: its outcome must be waited for
+	jobAbandoned // the caller has gone: the leader skips it
 )
 
 type job struct {
@@ -47,7 +47,15 @@ type job struct {
 	err   error         // f's, decided though the batch may still be lost
 }
 
-// submit queues a transaction and waits for its outcome.
+// take claims a job for the leader unless its caller has gone.
+func (j *job) take() bool { return j.state.CompareAndSwap(jobQueued, jobTaken) }
+
+func (j *job) finish(err error) {
+	close(j.ran)
+	j.done <- err
+}
+
+// submit runs a transaction and returns its outcome.
 func (s *Store) submit(ctx context.Context, f func(store.Tx) error, clean bool) error {
 	if s.readOnly {
 		return store.ErrReadOnly
@@ -65,76 +73,93 @@ func (s *Store) submit(ctx context.Context, f func(store.Tx) error, clean bool) 
 
 func (s *Store) enqueue(ctx context.Context, f func(store.Tx) error, clean bool) error {
 	j := &job{f: f, clean: clean, ran: make(chan struct{}), done: make(chan error, 1)}
-	s.closing.RLock()
+	s.mu.Lock()
 	if s.closed {
-		s.closing.RUnlock()
+		s.mu.Unlock()
 		return store.ErrClosed
 	}
-	select {
-	case s.jobs <- j:
-		s.closing.RUnlock()
-	case <-ctx.Done():
-		s.closing.RUnlock()
-		return ctx.Err()
+	s.queue = append(s.queue, j)
+	s.mu.Unlock()
+	for {
+		select {
+		case err := <-j.done:
+			return err
+		case s.lead <- struct{}{}:
+			// At most one batch, which has this job unless an earlier one had it.
+			s.runBatch()
+			<-s.lead
+		case <-ctx.Done():
+			return j.abandon(ctx.Err())
+		}
 	}
-	select {
-	case err := <-j.done:
-		return err
-	case <-ctx.Done():
-	}
+}
+
+// abandon gives a job up whose caller's time has run out.
+func (j *job) abandon(cause error) error {
 	if j.state.CompareAndSwap(jobQueued, jobAbandoned) {
-		return ctx.Err()
+		return cause
 	}
 	<-j.ran // f uses the caller's variables
 	select {
 	case err := <-j.done:
 		return err
 	default:
-		return fmt.Errorf("%w: %w while committing", store.ErrUnknownOutcome, ctx.Err())
+		return fmt.Errorf("%w: %w while committing", store.ErrUnknownOutcome, cause)
 	}
 }
 
-// write is the writer goroutine.
-func (s *Store) write() {
-	defer close(s.stopped)
-	var batch []*job
-	for j := range s.jobs {
-		batch = s.runBatch(batch[:0], j)
-		clear(batch)
+// next returns a job that waits, or nil.
+func (s *Store) next() *job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) > 0 {
+		j := s.queue[0]
+		s.queue[0] = nil
+		if s.queue = s.queue[1:]; len(s.queue) == 0 {
+			s.queue = nil
+		}
+		if j.take() {
+			return j
+		}
 	}
+	return nil
 }
 
-// take claims a job for the writer unless its caller has gone.
-func (j *job) take() bool { return j.state.CompareAndSwap(jobQueued, jobTaken) }
-
-func (j *job) finish(err error) {
-	close(j.ran)
-	j.done <- err
-}
-
-// runBatch runs the job and all that wait behind it in one transaction.
-func (s *Store) runBatch(batch []*job, j *job) []*job {
-	if !j.take() {
-		return batch
+// runBatch runs what waits in one transaction.
+func (s *Store) runBatch() {
+	j := s.next()
+	if j == nil {
+		return
 	}
 	if err := s.begin(); err != nil {
 		j.finish(err)
-		return batch
+		return
 	}
-	for {
-		intact := s.runJob(j)
-		batch = append(batch, j)
-		if !intact {
-			s.runSingly(batch)
-			return batch
+	var batch []*job
+	// A function that ends its goroutine (runtime.Goexit, which t.FailNow is)
+	// ends the leader: the others must not wait for ever.
+	whole := false
+	defer func() {
+		if !whole {
+			s.rollback()
+			for _, j := range append(batch, j) {
+				j.finish(fmt.Errorf("%w: a transaction ended its goroutine", store.ErrUnavailable))
+			}
+			<-s.lead
 		}
+	}()
+	for ; j != nil; j = s.next() {
+		if !s.runJob(j) {
+			s.runSingly(append(batch, j))
+			whole = true
+			return
+		}
+		batch = append(batch, j)
 		if len(batch) >= maxBatch {
 			break
 		}
-		if j = s.next(); j == nil {
-			break
-		}
 	}
+	whole = true
 	for _, j := range batch {
 		close(j.ran)
 	}
@@ -145,24 +170,6 @@ func (s *Store) runBatch(batch []*job, j *job) []*job {
 			j.err = err
 		}
 		j.done <- j.err
-	}
-	return batch
-}
-
-// next returns a job that waits already, or nil.
-func (s *Store) next() *job {
-	for {
-		select {
-		case j, ok := <-s.jobs:
-			if !ok {
-				return nil
-			}
-			if j.take() {
-				return j
-			}
-		default:
-			return nil
-		}
 	}
 }
 
@@ -227,8 +234,8 @@ func (s *Store) runSingly(batch []*job) {
 	s.rollback()
 }
 
-// A panicError carries a panic of a caller's function from the writer, which
-// must live on, to the caller.
+// A panicError carries a panic of a caller's function from the leader to the
+// caller whose it is.
 type panicError struct {
 	value any
 	stack []byte

@@ -286,6 +286,13 @@ func (c *Crash) Kill(p *Process) {
 	}
 }
 
+// Refused waits for a child that cannot open the store and returns what it said.
+func (c *Crash) Refused(p *Process) string {
+	<-p.done
+	p.cmd.Wait()
+	return p.out.String()
+}
+
 // Pause waits for a random time.
 func (c *Crash) Pause(most time.Duration) { time.Sleep(mathrand.N(most)) }
 

@@ -80,6 +80,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Rollback", testRollback},
 		{"Doomed", testDoomed},
 		{"Panic", testPanic},
+		{"Goexit", testGoexit},
 		{"Cancelled", testCancelled},
 		{"BadText", testBadText},
 		{"Hostile numbers", testNumbers},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -109,6 +110,27 @@ func testPanic(t *testing.T, w *world) {
 		w.fails(store.ErrNotFound, func(tx store.Tx) error { _, err := tx.Setting(juliet, "a"); return err })
 		w.view(func(r store.Reader) error { _, err := r.Settings(juliet, ""); return err })
 	}
+}
+
+func testGoexit(t *testing.T, w *world) {
+	// t.FailNow in a transaction is a mistake, but not one to hang for.
+	for range 4 {
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				w.s.Update(w.ctx(), func(tx store.Tx) error {
+					tx.SetSetting(juliet, "a", []byte("1"))
+					if i == 0 {
+						runtime.Goexit()
+					}
+					return errors.New("nay")
+				})
+			})
+		}
+		wg.Wait()
+	}
+	w.fails(store.ErrNotFound, func(tx store.Tx) error { _, err := tx.Setting(juliet, "a"); return err })
+	w.update(func(tx store.Tx) error { return tx.SetSetting(juliet, "a", []byte("1")) })
 }
 
 func testCancelled(t *testing.T, w *world) {

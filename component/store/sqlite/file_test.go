@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/component/store/storetest"
+)
+
+func set(t *testing.T, s *Store, name string) {
+	t.Helper()
+	if err := s.Update(t.Context(), func(tx store.Tx) error { return tx.SetSetting("", name, []byte("x")) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func has(t *testing.T, s *Store, name string) bool {
+	t.Helper()
+	err := s.View(t.Context(), func(r store.Reader) error { _, err := r.Setting("", name); return err })
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+func TestDurabilitySettings(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "ds.db"))
+	for q, want := range map[string]int64{
+		"PRAGMA synchronous": 2, "PRAGMA page_size": 8192, "PRAGMA secure_delete": 2, "PRAGMA application_id": applicationID,
+	} {
+		if n, err := pragmaInt(s.w.c, q); err != nil || n != want {
+			t.Errorf("%s: %d, %v, want %d", q, n, err, want)
+		}
+	}
+	var mode string
+	sqlitex.ExecuteTransient(s.w.c, "PRAGMA journal_mode", &sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
+		mode = st.ColumnText(0)
+		return nil
+	}})
+	if mode != "wal" {
+		t.Errorf("journal mode is %q", mode)
+	}
+}
+
+func TestPrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ds.db")
+	if err := os.WriteFile(path, nil, 0o644); err != nil { // what a careless administrator makes
+		t.Fatal(err)
+	}
+	s := openTest(t, path)
+	set(t, s, "a")
+	if err := s.Backup(t.Context(), path+".bak"); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{path, path + "-wal", path + "-shm", path + ".lock", path + ".bak"} {
+		info, err := os.Stat(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", filepath.Base(p), info.Mode())
+		}
+	}
+}
+
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ds.db")
+	s := openTest(t, path)
+	if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, store.ErrLocked) {
+		t.Fatalf("opening twice: %v", err)
+	}
+	set(t, s, "a") // the attempt has cost the first nothing
+
+	// Another process is refused as well.
+	c := storetest.NewCrash(t)
+	if said := c.Refused(c.Start(path)); !strings.Contains(said, store.ErrLocked.Error()) {
+		t.Fatalf("the other process said %q", said)
+	}
+	set(t, s, "b")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := openTest(t, path)
+	if !has(t, again, "b") {
+		t.Error("what was written is gone")
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ds.db")
+	if _, err := Open(t.Context(), path, Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("opening nothing: %v", err)
+	}
+	s := openTest(t, path)
+	set(t, s, "a")
+	r, err := Open(t.Context(), path, Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(t, s, "b")
+	if !has(t, r, "a") || !has(t, r, "b") {
+		t.Error("the reader does not see what the writer writes")
+	}
+	if err := r.Update(t.Context(), func(tx store.Tx) error { return nil }); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("Update: %v", err)
+	}
+	if err := r.View(t.Context(), func(v store.Reader) error { return v.(store.Tx).SetSetting("", "c", []byte("x")) }); err == nil {
+		t.Error("a View wrote")
+	}
+	// The backup of a store in use is made from outside.
+	if err := r.Backup(t.Context(), path+".bak"); err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	set(t, s, "c")
+}
+
+func TestBackup(t *testing.T) {
+	dir := t.TempDir()
+	s := openTest(t, filepath.Join(dir, "ds.db"))
+	set(t, s, "before")
+	copied := filepath.Join(dir, "copy.db")
+	if err := s.Backup(t.Context(), copied); err != nil {
+		t.Fatal(err)
+	}
+	set(t, s, "after")
+	if err := s.Backup(t.Context(), copied); err == nil {
+		t.Error("a backup replaced a file")
+	}
+	if err := s.Backup(t.Context(), filepath.Join(dir, "no", "such", "dir")); err == nil {
+		t.Error("a backup to nowhere succeeded")
+	}
+	b := openTest(t, copied)
+	if !has(t, b, "before") || has(t, b, "after") {
+		t.Error("the copy is not what the store was")
+	}
+	set(t, b, "lives")
+	left, _ := filepath.Glob(filepath.Join(dir, "*.part"))
+	if len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestForeignFiles(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "text")
+	os.WriteFile(path, []byte(strings.Repeat("a plague on both your houses\n", 300)), 0o600)
+	if _, err := Open(t.Context(), path, Options{}); err == nil {
+		t.Error("a text file was opened")
+	}
+	path = filepath.Join(dir, "other.db")
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sqlitex.ExecuteScript(c, "CREATE TABLE prosody (key TEXT); PRAGMA user_version = 1;", nil)
+	c.Close()
+	if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("another program's database: %v", err)
+	}
+	if _, err := Open(t.Context(), dir, Options{}); err == nil {
+		t.Error("a directory was opened")
+	}
+	if _, err := Open(t.Context(), filepath.Join(dir, "no", "such", "dir.db"), Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a path that leads nowhere: %v", err)
+	}
+}
+
+// TestFull fills the database up, as a full disk does. What fits is kept, what
+// does not is refused, and nothing is torn.
+func TestFull(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ds.db")
+	s := openTest(t, path)
+	storetest.Fill(t, s,
+		func() {
+			n, _ := pragmaInt(s.w.c, "PRAGMA page_count")
+			pragmaInt(s.w.c, fmt.Sprint("PRAGMA max_page_count = ", n+20))
+		},
+		func() { pragmaInt(s.w.c, "PRAGMA max_page_count = 1000000") })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkIntegrity(t, openTest(t, path))
+}
+
+func checkIntegrity(t *testing.T, s *Store) {
+	t.Helper()
+	var ok string
+	err := sqlitex.ExecuteTransient(s.w.c, "PRAGMA integrity_check", &sqlitex.ExecOptions{ResultFunc: func(st *sqlite.Stmt) error {
+		ok = st.ColumnText(0)
+		return nil
+	}})
+	if err != nil || ok != "ok" {
+		t.Errorf("integrity check: %q, %v", ok, err)
+	}
+}
