@@ -198,12 +198,25 @@ type ExternalSender struct {
 	Credential   Credential
 }
 
+func readExternalSender(r *reader) ExternalSender {
+	return ExternalSender{SignatureKey: r.opaque(), Credential: readCredential(r)}
+}
+
+func appendExternalSender(b []byte, s ExternalSender) []byte {
+	return s.Credential.appendTo(appendOpaque(b, s.SignatureKey))
+}
+
+// Bytes returns the encoding of one sender.
+func (s ExternalSender) Bytes() []byte { return appendExternalSender(nil, s) }
+
+// ParseExternalSender decodes one sender.
+func ParseExternalSender(b []byte) (ExternalSender, error) {
+	return decode(bytes.Clone(b), "external sender", readExternalSender)
+}
+
 // ExternalSendersExtension returns the external_senders extension.
 func ExternalSendersExtension(senders ...ExternalSender) Extension {
-	b := appendVector(nil, senders, func(b []byte, s ExternalSender) []byte {
-		return s.Credential.appendTo(appendOpaque(b, s.SignatureKey))
-	})
-	return Extension{ExtensionExternalSenders, b}
+	return Extension{ExtensionExternalSenders, appendVector(nil, senders, appendExternalSender)}
 }
 
 // ExternalSenders returns the content of the external_senders extension, or nil
@@ -214,9 +227,7 @@ func (x Extensions) ExternalSenders() ([]ExternalSender, error) {
 		return nil, nil
 	}
 	return decode(b, "external_senders", func(r *reader) []ExternalSender {
-		return readVector(r, func(r *reader) ExternalSender {
-			return ExternalSender{SignatureKey: r.opaque(), Credential: readCredential(r)}
-		})
+		return readVector(r, readExternalSender)
 	})
 }
 

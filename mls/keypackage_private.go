@@ -210,3 +210,10 @@ func newPrivateKeyPackage(kp *KeyPackage, init, leaf, key []byte) (*PrivateKeyPa
 func ImportKeyPackage(kp *KeyPackage, initKey, leafKey, signatureKey []byte) (*PrivateKeyPackage, error) {
 	return newPrivateKeyPackage(kp, initKey, leafKey, signatureKey)
 }
+
+// Export returns copies of the private keys, in the encodings that
+// [ImportKeyPackage] reads. They are secrets in the clear: [PrivateKeyPackage.Marshal]
+// is the way to store them, Export the one to hand them to another program.
+func (p *PrivateKeyPackage) Export() (initKey, leafKey, signatureKey []byte) {
+	return bytes.Clone(p.init.bytes()), bytes.Clone(p.leaf.bytes()), p.key.Bytes()
+}
