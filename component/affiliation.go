@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+// This file shows roles as the affiliations that XMPP people know, and bans
+// (PROTOCOL.md §12).
+
+func deviceKey(m *store.Member) string { return m.User + "/" + m.Device }
+
+func sortMembers(list []store.Member) {
+	slices.SortFunc(list, func(a, b store.Member) int {
+		return cmp.Or(strings.Compare(a.User, b.User), strings.Compare(a.Device, b.Device))
+	})
+}
+
+// listAffiliations lists the accounts of a group: those with a role of their
+// own, and those who are in the tree.
+func listAffiliations(s *Service, r *request) (stanza.Payload, error) {
+	in, err := stanza.Parse[stanza.AffiliationsQuery](r.payload)
+	if err != nil {
+		return nil, err
+	}
+	limit, after := pageOf(in.Page)
+	out := &stanza.Affiliations{}
+	err = s.store.View(r.ctx, func(rd store.Reader) error {
+		row, err := s.memberOf(rd, r)
+		if err != nil {
+			return err
+		}
+		data, err := agreedIn(rd, row)
+		if err != nil {
+			return err
+		}
+		unlisted := stanza.RoleMember
+		if data.Roles != nil {
+			unlisted = stanza.Role(data.Roles.Policy.Unlisted.String())
+		}
+		all := make(map[string]*stanza.Affiliation)
+		if err := eachAffiliation(rd, row.Key, func(a store.Affiliation) {
+			all[a.User] = &stanza.Affiliation{JID: a.User, Affiliation: stanza.Role(a.Value)}
+		}); err != nil {
+			return err
+		}
+		members, err := rd.Members(row.Key)
+		if err != nil {
+			return err
+		}
+		for _, m := range members {
+			if !m.InTree() {
+				continue
+			}
+			a, ok := all[m.User]
+			if !ok {
+				a = &stanza.Affiliation{JID: m.User, Affiliation: unlisted}
+				all[m.User] = a
+			}
+			a.Devices++
+		}
+		list := make([]*stanza.Affiliation, 0, len(all))
+		for _, a := range all {
+			if in.Affiliation == "" || a.Affiliation == in.Affiliation {
+				list = append(list, a)
+			}
+		}
+		slices.SortFunc(list, func(a, b *stanza.Affiliation) int { return strings.Compare(a.JID, b.JID) })
+		count := len(list)
+		for _, a := range list {
+			if after != "" && a.JID <= after {
+				continue
+			}
+			if len(out.Items) == limit {
+				break
+			}
+			out.Items = append(out.Items, *a)
+		}
+		if n := len(out.Items); n > 0 {
+			out.Page = &stanza.Page{First: out.Items[0].JID, Last: out.Items[n-1].JID, Count: stanza.Uint32(uint32(count))}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// setAffiliation bans an account or domain. Every other role is the members' to
+// give, by a commit.
+func (g *group) setAffiliation(r *request) (stanza.Payload, error) {
+	in, err := stanza.Parse[stanza.Affiliation](r.payload)
+	if err != nil {
+		return nil, err
+	}
+	who, err := parseAddr(in.JID)
+	if err != nil || who.resource != "" {
+		return nil, stanza.NewError(stanza.JIDMalformed, "Name the bare JID of an account, or a domain.")
+	}
+	st, err := g.load(r.ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := needRole(st, r.from.bare, groupdata.Admin); err != nil {
+		return nil, err
+	}
+	if in.Affiliation != stanza.RoleOutcast {
+		return nil, stanza.NewError(stanza.FeatureNotImplemented, fmt.Sprintf(
+			"The members agree on roles: commit an AppDataUpdate of the roles component (0xf5a1) that gives %s the role %s.", who.bare, in.Affiliation))
+	}
+	if who.bare == r.from.bare || who.bare == r.from.domain {
+		return nil, stanza.NewError(stanza.NotAllowed, "You cannot ban yourself.")
+	}
+	mine, theirs := st.role(r.from.bare), st.role(who.bare)
+	if mine != groupdata.Owner && theirs >= mine {
+		return nil, &stanza.InsufficientAffiliation{Need: stanza.RoleOwner}
+	}
+	return nil, g.ban(r.ctx, who.bare, in.Reason)
+}
+
+// ban shuts an account or domain out at once, tells everybody, and asks the
+// group to remove its devices.
+func (g *group) ban(ctx context.Context, who, reason string) error {
+	notice := stanza.NewControl(&stanza.Affiliation{JID: who, Affiliation: stanza.RoleOutcast, Reason: bound(reason, destroyReason)})
+	for range commitRetries {
+		st, err := g.load(ctx)
+		if err != nil {
+			return err
+		}
+		if st.banned[who] {
+			break
+		}
+		entry := &store.NewEntry{Group: st.row.Key, Kind: store.KindControl, Epoch: st.row.Epoch, ID: g.s.entryID(), Stamp: g.s.stamp(), Bytes: notice.Bytes}
+		// The same notice twice is two entries: the ref holds the id, too.
+		entry.Ref = store.RefOf(notice.Bytes)
+		var acc store.Accepted
+		var rev uint64
+		err = g.s.store.Update(ctx, func(tx store.Tx) error {
+			if rev, err = tx.UpdateGroup(st.row.Key, st.row.Rev, store.GroupChange{Roles: []store.Affiliation{{User: who, Value: store.AffiliationOutcast}}}); err != nil {
+				return err
+			}
+			entry.Rev = rev
+			acc, err = tx.Append(entry)
+			return err
+		})
+		if g.conflict(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		st.row.Rev, st.banned[who], st.haveTo = rev, true, false
+		if !acc.Duplicate {
+			st.row.Head, st.row.Chain = acc.Seq, acc.Chain
+			e := &store.Entry{Seq: acc.Seq, Epoch: entry.Epoch, Kind: store.KindControl, Ref: entry.Ref, ID: acc.ID, Stamp: acc.Stamp, Chain: acc.Chain, Bytes: notice.Bytes}
+			g.s.metrics.accepted.WithLabelValues("control").Inc()
+			g.fanout(ctx, st, e, "", nil)
+		}
+		break
+	}
+	st, err := g.load(ctx)
+	if err != nil {
+		return err
+	}
+	for user, devices := range st.members {
+		if user != who && domainOf(user) != who {
+			continue
+		}
+		for _, d := range slices.Clone(devices) {
+			_, err := g.proposeRemoval(ctx, user, d.device, "outcast")
+			if err != nil && !errors.Is(err, errNoSender) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeIdle proposes the removal of devices that have not been seen for long,
+// from groups that somebody else still uses (RFC 9750 §6.1; PROTOCOL.md §8).
+func (s *Service) removeIdle(ctx context.Context) {
+	if s.limits.IdleDevice < 0 {
+		return
+	}
+	before := s.now().Add(-s.limits.IdleDevice)
+	var list []store.IdleMember
+	err := s.store.View(ctx, func(rd store.Reader) (err error) {
+		list, err = rd.IdleMembers(before, dueBatch)
+		return err
+	})
+	if err != nil {
+		s.log.Warn("cannot look for idle devices", "error", err)
+		return
+	}
+	for _, m := range list {
+		s.groups.run(m.JID, func(ctx context.Context, g *group) {
+			st, err := g.load(ctx)
+			if err != nil || st.leaves < 2 {
+				return // nobody is there to commit it
+			}
+			if _, err := g.proposeRemoval(ctx, m.User, m.Device, "idle"); err != nil && !errors.Is(err, errNoSender) {
+				s.log.Warn("cannot propose the removal of an idle device", "group", g.jid, "error", err)
+			}
+		})
+	}
+}
+
+// idleInterval is how often idle devices are looked for.
+const idleInterval = time.Hour

@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+// This file decides which commit ends an epoch (PROTOCOL.md §5, RFC 9420 §14).
+//
+// Everything is checked against the state of one revision, then written in one
+// transaction that holds only if the group still has that revision. The answer
+// goes out when the transaction is durable, the fan-out after the answer.
+
+// submittedCommit is a commit with its parts at hand.
+type submittedCommit struct {
+	stanza.Commit
+	ref       store.Ref
+	message   []byte
+	msg       *mls.Message
+	welcome   *mls.Welcome
+	groupInfo *mls.GroupInfo
+	infoBytes []byte
+	stages    []string // uploads that are used up
+}
+
+func (g *group) commit(r *request) (stanza.Payload, error) {
+	c, err := g.s.readCommit(r)
+	if err != nil {
+		return nil, err
+	}
+	for range commitRetries {
+		st, err := g.load(r.ctx)
+		if err != nil {
+			return nil, err
+		}
+		p, err := g.tryCommit(r, st, c)
+		switch {
+		case g.conflict(err):
+			continue // somebody else moved the group: look again
+		case errors.Is(err, store.ErrUnknownOutcome):
+			g.st = nil
+			continue // the log says whether it was accepted
+		}
+		return p, err
+	}
+	return nil, &stanza.RetryAfter{After: time.Second}
+}
+
+// readCommit parses a commit and gets its staged parts.
+func (s *Service) readCommit(r *request) (*submittedCommit, error) {
+	in, err := stanza.Parse[stanza.Commit](r.payload)
+	if err != nil {
+		return nil, err
+	}
+	c := &submittedCommit{Commit: in, ref: store.Ref(in.Ref)}
+	if c.message, err = s.object(r, in.Message, stanza.StageMessage, c); err != nil {
+		return nil, err
+	}
+	if err := checkSubmission(c.message, in.Ref, s.limits.MaxArtifact); err != nil {
+		return nil, err
+	}
+	if c.msg, err = mls.ParseMessage(c.message); err != nil {
+		s.metrics.invalid.WithLabelValues("commit").Inc()
+		return nil, invalid("message", err)
+	}
+	if c.msg.ContentType() != mls.ContentCommit {
+		return nil, &stanza.InvalidMessage{Part: "message", Reason: "the message is no commit"}
+	}
+	welcome, err := s.object(r, in.Welcome, stanza.StageWelcome, c)
+	if err != nil {
+		return nil, err
+	}
+	if len(welcome) > 0 {
+		m, err := mls.ParseMessage(welcome)
+		if err != nil {
+			return nil, invalid("welcome", err)
+		}
+		if c.welcome = m.Welcome; c.welcome == nil {
+			return nil, &stanza.InvalidMessage{Part: "welcome", Reason: "it is no Welcome"}
+		}
+	}
+	if c.infoBytes, err = s.object(r, in.GroupInfo, stanza.StageGroupInfo, c); err != nil {
+		return nil, err
+	}
+	if len(c.infoBytes) > 0 {
+		if c.groupInfo, err = parseGroupInfo(c.infoBytes); err != nil {
+			return nil, invalid("group-info", err)
+		}
+	}
+	return c, nil
+}
+
+// object gives the bytes of a part of a submission, wherever they are.
+func (s *Service) object(r *request, o stanza.Object, part stanza.StagePart, c *submittedCommit) ([]byte, error) {
+	if o.Stage == "" {
+		return o.Bytes, nil
+	}
+	var b []byte
+	err := s.store.View(r.ctx, func(rd store.Reader) (err error) {
+		b, err = rd.Upload(r.from.bare, o.Stage, string(part), s.now())
+		return err
+	})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, stanza.NewError(stanza.ItemNotFound, fmt.Sprintf("The stage %q of the %s is unknown, incomplete or expired. Upload it again.", bound(o.Stage, 64), part))
+	case errors.Is(err, store.ErrChecksum):
+		return nil, &stanza.InvalidMessage{Part: string(part), Reason: "the staged bytes do not match their sha-256"}
+	case err != nil:
+		return nil, err
+	}
+	if c != nil {
+		c.stages = append(c.stages, o.Stage)
+	}
+	return b, nil
+}
+
+// parseGroupInfo reads a GroupInfo as an MLSMessage.
+func parseGroupInfo(b []byte) (*mls.GroupInfo, error) {
+	m, err := mls.ParseMessage(b)
+	if err != nil {
+		return nil, err
+	}
+	if m.GroupInfo == nil {
+		return nil, errors.New("component: it is no GroupInfo")
+	}
+	return m.GroupInfo, nil
+}
+
+// tryCommit checks a commit against one state of the group and submits it.
+func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanza.Payload, error) {
+	if st.role(r.from.bare) == groupdata.Outcast {
+		return nil, masked()
+	}
+	switch {
+	case c.Epoch < st.row.Epoch:
+		stale, own, err := g.s.staleEpoch(r.ctx, st, c.Epoch, c.ref)
+		if err != nil {
+			return nil, err
+		}
+		if own != nil { // the answer to an earlier submission was lost
+			return accepted(own, own.Epoch+1), nil
+		}
+		g.s.metrics.stale.Inc()
+		return nil, stale
+	case c.Epoch > st.row.Epoch:
+		return nil, &stanza.FutureEpoch{Submitted: c.Epoch, Current: st.row.Epoch, Head: st.row.Head}
+	}
+	if err := st.checkHeader(c.msg, c.Epoch); err != nil {
+		return nil, err
+	}
+	if st.conf.reinit() {
+		return nil, stanza.NewError(stanza.NotAllowed, "The group has been reinitialised: it goes on as a new one, under the same JID.")
+	}
+	var change *store.Commit
+	var e *commitEffect
+	var next func(*groupState)
+	var err error
+	if st.private() {
+		change, e, err = g.checkPrivateCommit(r, st, c)
+	} else {
+		change, e, next, err = g.checkPublicCommit(r, st, c)
+	}
+	if err != nil {
+		var im *stanza.InvalidMessage
+		if errors.As(err, &im) {
+			g.s.metrics.invalid.WithLabelValues("commit").Inc()
+		}
+		return nil, err
+	}
+	if err := g.s.addWelcomes(r.ctx, g.jid, r.from.bare, c, e, change); err != nil {
+		return nil, err
+	}
+	acc, err := g.s.store.AcceptCommit(r.ctx, change)
+	if err != nil {
+		return nil, err
+	}
+	entry := &store.Entry{Seq: acc.Seq, Epoch: c.Epoch, Kind: store.KindCommit, Ref: c.ref, ID: acc.ID, Stamp: acc.Stamp, Chain: acc.Chain, Bytes: c.message}
+	r.respond(accepted(entry, acc.Epoch))
+	if acc.Duplicate {
+		g.st = nil
+		return nil, nil
+	}
+	g.s.metrics.accepted.WithLabelValues("commit").Inc()
+	g.afterCommit(r, st, c, e, change, acc, entry, next)
+	return nil, nil
+}
+
+// afterCommit brings the cached state up to date and tells everybody.
+func (g *group) afterCommit(r *request, st *groupState, c *submittedCommit, e *commitEffect, change *store.Commit, acc store.Accepted, entry *store.Entry, next func(*groupState)) {
+	old := g.recipients(r.ctx, st)
+	leavers := st.leavers()
+	head, tail := g.s.envelope(g.jid, entry)
+	g.s.deliver(r.ctx, head, tail, old, escapeAttr(r.from.full), g.s.sessionsOf(r.ctx, e.left))
+
+	st.row.Epoch, st.row.Head, st.row.Chain, st.row.Rev, st.row.Pending = acc.Epoch, acc.Seq, acc.Chain, acc.Rev, 0
+	if change.Config != nil {
+		st.row.Config = change.Config
+		st.conf, _ = decodeConfig(change.Config)
+	}
+	st.pending = nil
+	for _, l := range e.left {
+		st.dropMember(l.User, l.Device)
+	}
+	for _, j := range e.joined {
+		st.addMember(j.User, leafDevice{device: j.Device, leaf: mls.LeafIndex(j.Leaf), joined: acc.Seq})
+	}
+	for _, a := range change.Roles {
+		if a.Value == store.AffiliationOutcast {
+			st.banned[a.User] = true
+		} else {
+			delete(st.banned, a.User)
+		}
+	}
+	if next != nil {
+		next(st)
+	}
+	g.s.nudger.absent(g.jid, st)
+	g.s.announceWelcomes(r.ctx, g.jid, change, acc)
+	for _, id := range c.stages {
+		g.s.store.Update(r.ctx, func(tx store.Tx) error { return tx.DeleteUpload(r.from.bare, id) })
+	}
+	// Removals that the commit did not carry out are void with their epoch;
+	// for those who were leaving we ask again.
+	g.removeAgain(r.ctx, st, leavers)
+}
+
+// leavers lists whose removal is pending.
+func (st *groupState) leavers() []store.Leaver {
+	var out []store.Leaver
+	for _, p := range st.pending {
+		if !p.remove {
+			continue
+		}
+		if user, device, ok := st.userOfLeaf(p.target); ok {
+			out = append(out, store.Leaver{User: user, Device: device})
+		}
+	}
+	return out
+}
+
+func accepted(e *store.Entry, epoch uint64) *stanza.Accepted {
+	return &stanza.Accepted{Seq: e.Seq, Epoch: epoch, ID: e.ID, Ref: stanza.Ref(e.Ref), Chain: stanza.Hash(e.Chain), Stamp: e.Stamp}
+}
+
+// checkPublicCommit does what members will do, as far as an outsider can: it
+// verifies the commit against the public group and the rules.
+func (g *group) checkPublicCommit(r *request, st *groupState, c *submittedCommit) (*store.Commit, *commitEffect, func(*groupState), error) {
+	sender, ok := c.msg.Sender()
+	if !ok {
+		return nil, nil, nil, &stanza.InvalidMessage{Part: "message", Reason: "this group's handshakes are PublicMessages"}
+	}
+	external := sender.Type == mls.SenderNewMemberCommit
+	if external != c.External {
+		return nil, nil, nil, &stanza.InvalidMessage{Part: "message", Reason: fmt.Sprintf("external='%v' does not fit a sender of type %v", c.External, sender.Type)}
+	}
+	if !external {
+		if err := st.checkSender(r.from.bare, sender); err != nil {
+			return nil, nil, nil, err
+		}
+		for _, p := range st.pending {
+			if p.own() && p.target == mls.LeafIndex(sender.Index) {
+				return nil, nil, nil, stanza.NewError(stanza.NotAllowed, "You are leaving: another member has to commit that.")
+			}
+		}
+	}
+	got, err := st.pub.Process(c.msg)
+	if err != nil {
+		return nil, nil, nil, g.commitError(st, c, err)
+	}
+	staged, ok := got.(*mls.StagedPublicCommit)
+	if !ok {
+		return nil, nil, nil, &stanza.InvalidMessage{Part: "message", Reason: "the message is no commit"}
+	}
+	e, err := st.effectOf(staged.Change())
+	if err != nil {
+		return nil, nil, nil, invalid("message", err)
+	}
+	if e.rules.Committer != r.from.bare {
+		return nil, nil, nil, &stanza.CredentialMismatch{}
+	}
+	if err := g.checkPolicy(st, e); err != nil {
+		return nil, nil, nil, err
+	}
+	if !external {
+		if err := checkMustCommit(st, staged, e, mls.LeafIndex(sender.Index)); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	merged := staged.Merge()
+	if err := g.s.checkGroupInfo(merged, c); err != nil {
+		return nil, nil, nil, err
+	}
+	change := &store.Commit{
+		Group: st.row.Key, Rev: st.row.Rev, Epoch: c.Epoch,
+		Ref: c.ref, ID: g.s.entryID(), Sender: r.from.bare, Device: g.s.sessions.device(r.ctx, r.from), Stamp: g.s.stamp(), Bytes: c.message,
+		Header: merged.State(), GroupInfo: c.infoBytes, Nodes: changedNodes(staged.ChangedNodes()),
+		Left: e.left, Joined: e.joined, Roles: roleRows(st.data.Roles, e.rules.New.Roles),
+	}
+	if e.reinit {
+		conf := st.conf
+		conf.ReInit = staged.Change().ReInit.GroupID
+		change.Config = conf.encode()
+	}
+	return change, e, func(st *groupState) {
+		st.pub, st.data = merged, e.rules.New
+	}, nil
+}
+
+// checkSender holds a member's message against who sent it.
+func (st *groupState) checkSender(from string, sender mls.Sender) error {
+	leaf, ok := sender.Leaf()
+	if !ok {
+		return &stanza.InvalidMessage{Part: "message", Reason: fmt.Sprintf("a member cannot send as %v", sender.Type)}
+	}
+	user, _, known := st.userOfLeaf(leaf)
+	switch {
+	case known && user == from:
+		return nil
+	case !st.inTree(from):
+		return &stanza.NotAMember{}
+	case known:
+		return &stanza.CredentialMismatch{}
+	}
+	return &stanza.InvalidMessage{Part: "message", Reason: fmt.Sprintf("leaf %d is blank", leaf)}
+}
+
+// commitError says why a commit is refused.
+func (g *group) commitError(st *groupState, c *submittedCommit, err error) error {
+	if !errors.Is(err, mls.ErrMissingProposal) {
+		return invalid("message", err)
+	}
+	e := &stanza.UnknownProposal{}
+	if c.msg.Public != nil && c.msg.Public.Content.Commit != nil {
+		for _, p := range c.msg.Public.Content.Commit.Proposals {
+			if p.Ref == nil || len(e.ProposalRefs) >= stanza.MaxRefs {
+				continue
+			}
+			known := false
+			for i := range st.pending {
+				known = known || bytes.Equal(st.pending[i].ref, p.Ref)
+			}
+			if !known {
+				e.ProposalRefs = append(e.ProposalRefs, p.Ref)
+			}
+		}
+	}
+	return e
+}
+
+// checkMustCommit refuses a commit that leaves a removal out (RFC 9420 §12.4).
+func checkMustCommit(st *groupState, staged *mls.StagedPublicCommit, e *commitEffect, committer mls.LeafIndex) error {
+	var missing []*pendingProposal
+	used := staged.UsedProposals()
+next:
+	for _, p := range st.mustCommit(committer, true) {
+		for _, ref := range used {
+			if bytes.Equal(ref, p.ref) {
+				continue next
+			}
+		}
+		user, device, ok := st.userOfLeaf(p.target)
+		if !ok {
+			continue // the leaf is gone already
+		}
+		for _, l := range e.left {
+			if l.User == user && l.Device == device {
+				continue next
+			}
+		}
+		missing = append(missing, p)
+	}
+	if missing == nil {
+		return nil
+	}
+	return mustCommitError(missing)
+}
+
+// checkGroupInfo holds the GroupInfo for later joiners against the group that
+// the commit makes.
+func (s *Service) checkGroupInfo(merged *mls.PublicGroup, c *submittedCommit) error {
+	if c.groupInfo == nil {
+		return &stanza.InvalidMessage{Part: "group-info", Reason: "the commit comes without a GroupInfo"}
+	}
+	if c.groupInfo.RatchetTree() != nil {
+		return &stanza.InvalidMessage{Part: "group-info", Reason: "the GroupInfo holds the ratchet tree, which this service keeps itself"}
+	}
+	if n := len(c.groupInfo.Context.Bytes()); n > s.limits.MaxContextBytes {
+		return &stanza.TooLarge{MaxBytes: uint64(s.limits.MaxContextBytes)}
+	}
+	if err := merged.CheckGroupInfo(c.groupInfo); err != nil {
+		s.metrics.invalid.WithLabelValues("group-info").Inc()
+		e := stanza.NewAppError(&stanza.GroupInfoMismatch{})
+		e.Text = "The GroupInfo does not describe the group after the commit: " + bound(err.Error(), 256)
+		return e
+	}
+	return nil
+}
+
+// checkPrivateCommit orders a commit that we cannot read: all that is known is
+// its epoch, who sent it, and what the sender declares for the fan-out.
+func (g *group) checkPrivateCommit(r *request, st *groupState, c *submittedCommit) (*store.Commit, *commitEffect, error) {
+	e := &commitEffect{rules: &groupdata.Change{Committer: r.from.bare, External: c.External, Old: st.data, New: st.data}}
+	if c.External {
+		if c.msg.Public == nil || c.msg.Public.Content.Commit == nil || c.msg.Public.Content.Commit.Path == nil {
+			return nil, nil, &stanza.InvalidMessage{Part: "message", Reason: "an external commit is a PublicMessage with a path (RFC 9420 §12.4.3.2)"}
+		}
+		user, device, err := leafIdentity(c.msg.Public.Content.Commit.Path.LeafNode)
+		if err != nil {
+			return nil, nil, invalid("message", err)
+		}
+		if user != r.from.bare {
+			return nil, nil, &stanza.CredentialMismatch{}
+		}
+		if st.data.Roles != nil {
+			if err := st.data.Roles.CanJoin(user, st.inTree(user)); err != nil {
+				return nil, nil, err
+			}
+		} else if !st.inTree(user) {
+			return nil, nil, &stanza.NotAMember{}
+		}
+		if st.hasDevice(user, device) {
+			e.left = append(e.left, store.Leaver{User: user, Device: device})
+		}
+		e.joined = append(e.joined, store.Joiner{User: user, Device: device, Leaf: st.freeLeaf()})
+	} else {
+		if c.msg.Private == nil {
+			return nil, nil, &stanza.InvalidMessage{Part: "message", Reason: "this group's handshakes are PrivateMessages"}
+		}
+		if err := st.mustBeMember(r.from.bare); err != nil {
+			return nil, nil, err
+		}
+	}
+	if c.Members != nil {
+		for _, m := range c.Members.Removed {
+			a, err := parseAddr(m.JID)
+			if err != nil {
+				return nil, nil, stanza.NewError(stanza.JIDMalformed, "A removed member's address is malformed.")
+			}
+			if st.hasDevice(a.bare, m.Device.String()) {
+				e.left = append(e.left, store.Leaver{User: a.bare, Device: m.Device.String()})
+			}
+		}
+		leaf := st.freeLeaf()
+		for _, m := range c.Members.Added {
+			a, err := parseAddr(m.JID)
+			if err != nil {
+				return nil, nil, stanza.NewError(stanza.JIDMalformed, "An added member's address is malformed.")
+			}
+			if st.role(a.bare) == groupdata.Outcast {
+				return nil, nil, &groupdata.RuleError{Rule: "role-add", Reason: a.bare + " is banned from the group"}
+			}
+			leaf++
+			e.joined = append(e.joined, store.Joiner{User: a.bare, Device: m.Device.String(), Leaf: leaf})
+			e.added = append(e.added, addedPackage{m.KeyPackageRef, a.bare, m.Device.String()})
+		}
+	}
+	if st.leaves+len(e.joined)-len(e.left) > g.s.limits.MaxMembers {
+		return nil, nil, tooManyMembers(g.s.limits.MaxMembers)
+	}
+	if c.groupInfo != nil {
+		ctx := &c.groupInfo.Context
+		if !bytes.Equal(ctx.GroupID, st.row.GroupID) || ctx.Epoch != c.Epoch+1 {
+			return nil, nil, &stanza.GroupInfoMismatch{}
+		}
+		if len(ctx.Bytes()) > g.s.limits.MaxContextBytes {
+			return nil, nil, &stanza.TooLarge{MaxBytes: uint64(g.s.limits.MaxContextBytes)}
+		}
+	}
+	return &store.Commit{
+		Group: st.row.Key, Rev: st.row.Rev, Epoch: c.Epoch,
+		Ref: c.ref, ID: g.s.entryID(), Sender: r.from.bare, Stamp: g.s.stamp(), Bytes: c.message,
+		GroupInfo: c.infoBytes, Left: e.left, Joined: e.joined,
+	}, e, nil
+}
+
+// freeLeaf is a number above all leaves: in private mode they only tell rows
+// apart.
+func (st *groupState) freeLeaf() uint32 {
+	var n uint32
+	for _, list := range st.members {
+		for _, d := range list {
+			n = max(n, uint32(d.leaf)+1)
+		}
+	}
+	return n
+}
+
+func tooManyMembers(limit int) error {
+	return stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("A group of this service has at most %d devices.", limit))
+}
+
+// addWelcomes puts each joiner's own part of the Welcome into the transaction,
+// after checking that it is for exactly those whom the commit adds, and that
+// accounts of ours were asked (PROTOCOL.md §7).
+func (s *Service) addWelcomes(ctx context.Context, jid, inviter string, c *submittedCommit, e *commitEffect, change *store.Commit) error {
+	if len(e.added) == 0 {
+		if c.welcome != nil {
+			return &stanza.InvalidMessage{Part: "welcome", Reason: "the commit adds nobody"}
+		}
+		return nil
+	}
+	if c.welcome == nil {
+		return &stanza.InvalidMessage{Part: "welcome", Reason: "the commit adds members and comes without a Welcome"}
+	}
+	if n := len(c.welcome.Secrets); n != len(e.added) {
+		return &stanza.InvalidMessage{Part: "welcome", Reason: fmt.Sprintf("it is for %d key packages, the commit adds %d", n, len(e.added))}
+	}
+	homes, err := s.checkConsent(ctx, jid, inviter, e.added)
+	if err != nil {
+		return err
+	}
+	now := s.now()
+	change.WelcomeInfo = c.welcome.EncryptedGroupInfo
+	change.WelcomeExpiry = now.Add(s.limits.WelcomeAge)
+	for i, a := range e.added {
+		part, ok := c.welcome.Split(a.ref)
+		if !ok {
+			return &stanza.InvalidMessage{Part: "welcome", Reason: fmt.Sprintf("it has nothing for device %s of %s", a.device, a.user)}
+		}
+		// The part shared by all is stored once.
+		own := &mls.Welcome{CipherSuite: part.CipherSuite, Secrets: part.Secrets}
+		w := store.NewWelcome{KPRef: a.ref, User: a.user, Device: a.device, Inviter: inviter, Secrets: own.Message().Bytes()}
+		if !homes[i] {
+			w.NotifyAt = now
+		}
+		change.Welcomes = append(change.Welcomes, w)
+	}
+	return nil
+}
+
+// checkConsent finds out which joiners have this service as their home, and that
+// their packages were claimed for this group: whoever gets hold of a package in
+// another way cannot press its owner into a group.
+func (s *Service) checkConsent(ctx context.Context, jid, inviter string, added []addedPackage) (homes []bool, err error) {
+	homes = make([]bool, len(added))
+	now := s.now()
+	err = s.store.View(ctx, func(r store.Reader) error {
+		for i, a := range added {
+			devices, err := r.Devices(a.user, now)
+			if err != nil {
+				return err
+			}
+			if homes[i] = len(devices) > 0; !homes[i] || a.user == inviter {
+				continue
+			}
+			if _, err := r.Claimed(a.ref, jid); err != nil {
+				if !errors.Is(err, store.ErrNotFound) {
+					return err
+				}
+				return &stanza.Error{Type: stanza.ErrorAuth, Condition: stanza.NotAuthorized, Text: fmt.Sprintf(
+					"The key package of %s was not claimed for %s. Claim it from the user's service, with for='%s'.", a.user, jid, jid)}
+			}
+		}
+		return nil
+	})
+	return homes, err
+}
+
+// shortReason is for logs: no text of strangers beyond a line.
+func shortReason(s string) string { return bound(strings.ReplaceAll(s, "\n", " "), 200) }

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/stanza"
+)
+
+// This file calls accounts that have no live session (PROTOCOL.md §9). A nudge
+// comes from the service itself, names no group and waits a random time, so
+// that neither the account's server nor a push service learns which group
+// spoke, or when exactly (RFC 9750 §8.4.2.1). At most one is outstanding until
+// the account synchronises.
+
+// nudgeFallback and hintStore go with every message that an account's server is
+// to keep: the body is for clients that know nothing of MLS.
+var (
+	nudgeFallback = &stanza.Fallback{For: stanza.NSDelivery, Body: &stanza.FallbackRange{Whole: true}}
+	hintStore     = stanza.HintStore
+)
+
+// settingNudges holds a user's own wishes.
+const settingNudges = "nudges"
+
+type nudger struct {
+	s *Service
+
+	mu sync.Mutex
+	// wanted are accounts to be scheduled, with the group that asks.
+	wanted map[string]string
+	// known are accounts that have a nudge scheduled or outstanding, as far as
+	// this process knows: nothing need be asked for them.
+	known map[string]bool
+	wake  chan struct{}
+}
+
+// knownMax bounds the memory; what is forgotten is asked of the store again.
+const knownMax = 200_000
+
+func newNudger(s *Service) *nudger {
+	return &nudger{s: s, wanted: make(map[string]string), known: make(map[string]bool), wake: make(chan struct{}, 1)}
+}
+
+// absent asks for a nudge of each account of the group that has no session.
+func (n *nudger) absent(jid string, st *groupState) {
+	if n.s.conf.Nudge == NudgeOff || len(st.absent) == 0 {
+		return
+	}
+	if st.nudged == nil {
+		st.nudged = make(map[string]bool)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, user := range st.absent {
+		if !n.known[user] && len(n.wanted) < knownMax {
+			n.wanted[user] = jid
+		}
+	}
+	n.signal()
+}
+
+// schedule asks for a nudge of one account.
+func (n *nudger) schedule(user, jid string) {
+	if n.s.conf.Nudge == NudgeOff {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.known[user] {
+		n.wanted[user] = jid
+		n.signal()
+	}
+}
+
+func (n *nudger) signal() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// synced notes that an account has caught up: the next event may nudge it again.
+func (n *nudger) synced(user string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.known, user)
+	delete(n.wanted, user)
+}
+
+// run schedules nudges and sends those that are due.
+func (n *nudger) run(ctx context.Context) {
+	if n.s.conf.Nudge == NudgeOff {
+		return
+	}
+	tick := time.NewTicker(duePoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.wake:
+			n.s.guard("nudges", func() { n.flush(ctx) })
+			// Let more of them gather: one transaction for all.
+			t := time.NewTimer(100 * time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-t.C:
+			}
+			t.Stop()
+		case <-tick.C:
+			n.s.guard("nudges", func() { n.deliver(ctx) })
+		}
+	}
+}
+
+// flush writes the wanted nudges into the store.
+func (n *nudger) flush(ctx context.Context) {
+	n.mu.Lock()
+	wanted := n.wanted
+	n.wanted = make(map[string]string)
+	n.mu.Unlock()
+	if len(wanted) == 0 {
+		return
+	}
+	now := n.s.now()
+	users := make([]string, 0, len(wanted))
+	for user := range wanted {
+		users = append(users, user)
+	}
+	for chunk := range slices.Chunk(users, 500) {
+		err := n.s.store.Update(ctx, func(tx store.Tx) error {
+			for _, user := range chunk {
+				p, err := nudgePrefs(tx, user)
+				if err != nil {
+					return err
+				}
+				if p != nil && (p.Mode == stanza.NudgeNone || slices.Contains(p.Muted, wanted[user])) {
+					continue
+				}
+				if _, err := tx.ScheduleNudge(user, now.Add(n.delay())); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			n.s.log.Warn("cannot schedule nudges", "error", err)
+			return
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.known)+len(users) > knownMax {
+		clear(n.known)
+	}
+	for _, user := range users {
+		n.known[user] = true
+	}
+}
+
+// delay is random, so that the nudges of a group's members do not come at one
+// moment.
+func (n *nudger) delay() time.Duration {
+	if d := n.s.conf.NudgeDelay; d > 0 {
+		return rand.N(d)
+	}
+	return 0
+}
+
+// deliver sends the nudges that are due.
+func (n *nudger) deliver(ctx context.Context) {
+	if !n.s.link.connected.Load() {
+		return
+	}
+	for {
+		var users []string
+		prefs := make(map[string]*stanza.Nudges)
+		err := n.s.store.Update(ctx, func(tx store.Tx) (err error) {
+			clear(prefs)
+			if users, err = tx.TakeNudges(n.s.now(), dueBatch); err != nil {
+				return err
+			}
+			for _, user := range users {
+				if prefs[user], err = nudgePrefs(tx, user); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			n.s.log.Warn("cannot take due nudges", "error", err)
+			return
+		}
+		for _, user := range users {
+			n.send(ctx, user, prefs[user])
+		}
+		if len(users) < dueBatch {
+			return
+		}
+	}
+}
+
+// send nudges one account, unless it has come in the meantime.
+func (n *nudger) send(ctx context.Context, user string, p *stanza.Nudges) {
+	if len(n.s.sessions.of(ctx, user)) > 0 {
+		n.synced(user)
+		if err := n.s.store.Update(ctx, func(tx store.Tx) error { return tx.ClearNudge(user) }); err != nil {
+			n.s.log.Warn("cannot clear a nudge", "error", err)
+		}
+		return
+	}
+	stored := n.s.conf.Nudge == NudgeStored
+	if p != nil && p.Mode == stanza.NudgeHeadline {
+		stored = false
+	}
+	h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, From: n.s.domain.bare, To: user}
+	if !stored {
+		n.s.link.send(prioEvent, h.Append(nil, &stanza.Nudge{}))
+		n.s.metrics.nudges.WithLabelValues("live").Inc()
+		// Nothing was stored: the next event may call again.
+		n.synced(user)
+		if err := n.s.store.Update(ctx, func(tx store.Tx) error { return tx.ClearNudge(user) }); err != nil {
+			n.s.log.Warn("cannot clear a nudge", "error", err)
+		}
+		return
+	}
+	h.Type, h.ID = stanza.TypeNormal, n.s.entryID()
+	body := stanza.Body{Text: n.s.conf.NudgeBody, Inherit: true}
+	n.s.link.send(prioEvent, h.Append(nil, &stanza.Nudge{}, &body, nudgeFallback, &hintStore))
+	n.s.metrics.nudges.WithLabelValues("stored").Inc()
+}
+
+// nudgePrefs gives a user's wishes, nil if there are none.
+func nudgePrefs(rd store.Reader, user string) (*stanza.Nudges, error) {
+	raw, err := setting(rd, user, settingNudges)
+	if err != nil || raw == nil {
+		return nil, err
+	}
+	p := &stanza.Nudges{}
+	if err := json.Unmarshal(raw, p); err != nil {
+		return nil, fmt.Errorf("component: the stored nudge settings of a user are malformed: %w", err)
+	}
+	return p, nil
+}
+
+func getNudges(s *Service, r *request) (stanza.Payload, error) {
+	out := &stanza.Nudges{Mode: map[NudgeMode]stanza.NudgeMode{NudgeStored: stanza.NudgePush, NudgeLive: stanza.NudgeHeadline, NudgeOff: stanza.NudgeNone}[s.conf.Nudge]}
+	err := s.store.View(r.ctx, func(rd store.Reader) error {
+		p, err := nudgePrefs(rd, r.from.bare)
+		if p != nil {
+			out = p
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func setNudges(s *Service, r *request) (stanza.Payload, error) {
+	in, err := stanza.Parse[stanza.Nudges](r.payload)
+	if err != nil {
+		return nil, err
+	}
+	if in.Muted, err = normaliseList(in.Muted); err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(&in)
+	if err != nil {
+		return nil, err
+	}
+	err = s.store.Update(r.ctx, func(tx store.Tx) error { return tx.SetSetting(r.from.bare, settingNudges, raw) })
+	s.nudger.synced(r.from.bare)
+	return nil, err
+}

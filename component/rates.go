@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"sync"
+	"time"
+)
+
+// rates limits how often accounts and domains may ask for something. Each limit
+// is a token bucket per key; the memory of all buckets of a limit is bounded.
+type rates struct {
+	now          func() time.Time
+	requests     limiter // by account
+	domain       limiter // by domain, of accounts that are not local
+	send         limiter // by account
+	claims       limiter // users claimed, by account
+	claimed      limiter // by claimed user
+	domainClaims limiter // users claimed, by domain
+	create       limiter // by account
+	reports      limiter // by account
+}
+
+func newRates(l *Limits, now func() time.Time) *rates {
+	return &rates{
+		now: now, requests: limiter{rate: l.Requests}, domain: limiter{rate: l.Domain}, send: limiter{rate: l.Send},
+		claims: limiter{rate: l.Claims}, claimed: limiter{rate: l.Claimed}, domainClaims: limiter{rate: l.DomainClaims},
+		create: limiter{rate: l.Create}, reports: limiter{rate: l.Reports},
+	}
+}
+
+// request counts one request. It returns zero, or how long to wait.
+func (r *rates) request(from addr, local bool) time.Duration {
+	now := r.now()
+	if wait := r.requests.take(from.bare, 1, now); wait > 0 {
+		return wait
+	}
+	if !local {
+		return r.domain.take(from.domain, 1, now)
+	}
+	return 0
+}
+
+// limiter is a set of token buckets. A bucket that has filled up again is
+// forgotten.
+type limiter struct {
+	rate Rate
+
+	mu      sync.Mutex
+	buckets map[string]bucket
+}
+
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+// take takes n tokens of key's bucket, or none and says when they will be
+// there. A demand larger than the burst is served when the bucket is full: it
+// then goes into debt.
+func (l *limiter) take(key string, n int, now time.Time) time.Duration {
+	if l.rate.PerSecond < 0 {
+		return 0 // the operator turned it off
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	burst := float64(l.rate.Burst)
+	b, ok := l.buckets[key]
+	if !ok {
+		b = bucket{tokens: burst, at: now}
+		if l.buckets == nil {
+			l.buckets = make(map[string]bucket)
+		}
+		if len(l.buckets) >= rateEntries {
+			l.shrink(now)
+		}
+	}
+	if d := now.Sub(b.at); d > 0 {
+		b.tokens = min(burst, b.tokens+d.Seconds()*l.rate.PerSecond)
+		b.at = now
+	}
+	need := min(float64(n), burst)
+	if b.tokens < need {
+		l.buckets[key] = b
+		if l.rate.PerSecond == 0 {
+			return time.Hour
+		}
+		return time.Duration((need-b.tokens)/l.rate.PerSecond*float64(time.Second)) + time.Millisecond
+	}
+	b.tokens -= float64(n)
+	l.buckets[key] = b
+	return 0
+}
+
+// shrink forgets buckets that are full again, and any others if that is not
+// enough: forgetting is a gift to the account, never a punishment.
+func (l *limiter) shrink(now time.Time) {
+	burst := float64(l.rate.Burst)
+	for key, b := range l.buckets {
+		if b.tokens+now.Sub(b.at).Seconds()*l.rate.PerSecond >= burst {
+			delete(l.buckets, key)
+		}
+	}
+	for key := range l.buckets {
+		if len(l.buckets) < rateEntries {
+			return
+		}
+		delete(l.buckets, key)
+	}
+}

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+	"github.com/lockstep-im/lockstep/stanza/xmlpull"
+)
+
+// This file decides what happens to a stanza: which handler gets it, in which
+// order, and that each request has exactly one answer.
+//
+//	link reader ──► receive ──► group's own goroutine   requests that change a group
+//	                       └──► worker of the sender    everything else
+//
+// The reader never blocks: what finds no room is answered "retry".
+
+// parseLimits bound what a stanza costs before a handler has agreed to it.
+var parseLimits = xmlpull.Limits{MaxDepth: 32, MaxAttrs: 32, MaxNodes: 4096}
+
+var parsers = sync.Pool{New: func() any { return stanza.NewParser(componentContext, parseLimits) }}
+
+// componentContext holds the namespaces that a component stream's stanzas
+// inherit: the server's header declares the same.
+var componentContext = xmlpull.NewContext(stanza.NSComponent)
+
+// A request is an IQ get or set on its way to its one answer.
+type request struct {
+	svc     *Service
+	ctx     context.Context
+	parser  *stanza.Parser
+	st      stanza.Stanza
+	from    addr
+	to      addr
+	payload stanza.Element
+	verb    *verb
+	size    int64
+	arrived time.Time
+	replied bool
+}
+
+// respond sends the result. It may be called by a handler before it returns, to
+// answer before the fan-out; the second answer to a request is a fault.
+func (r *request) respond(p stanza.Payload) {
+	if r.replied {
+		panic("component: internal error: second answer to a request")
+	}
+	r.replied = true
+	r.svc.link.send(prioAnswer, stanza.AppendResult(nil, &r.st, p))
+	r.count("ok")
+}
+
+// fail sends the error that err stands for.
+func (r *request) fail(err error) {
+	if r.replied {
+		r.svc.log.Error("request failed after its answer", "verb", r.verbName(), "error", err)
+		return
+	}
+	r.replied = true
+	e := r.svc.refusal(err, r)
+	r.svc.link.send(prioAnswer, stanza.AppendError(nil, &r.st, e))
+	r.count(string(e.Condition))
+}
+
+func (r *request) verbName() string {
+	if r.verb == nil {
+		return "unknown"
+	}
+	return r.verb.name
+}
+
+func (r *request) count(result string) {
+	r.svc.metrics.requests.WithLabelValues(r.verbName(), result).Inc()
+	r.svc.metrics.seconds.WithLabelValues(r.verbName()).Observe(time.Since(r.arrived).Seconds())
+}
+
+// refusal turns an error into what may be told. What may not be told is logged.
+func (s *Service) refusal(err error, r *request) *stanza.Error {
+	var re *groupdata.RuleError
+	var ce *store.ConflictError
+	switch {
+	case errors.As(err, &re):
+		if re.Need != groupdata.None {
+			e := stanza.NewAppError(&stanza.InsufficientAffiliation{Need: stanza.Role(re.Need.String())})
+			e.Text = re.Reason
+			return e
+		}
+		return &stanza.Error{Type: stanza.ErrorAuth, Condition: stanza.Forbidden, Text: re.Reason}
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrReadOnly), errors.Is(err, store.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		s.metrics.storeErrs.WithLabelValues("unavailable").Inc()
+		s.log.Error("the store is unavailable", "verb", r.verbName(), "error", err)
+		e := stanza.NewAppError(&stanza.RetryAfter{After: 5 * time.Second})
+		e.Text = "The service cannot write to its database now. Nothing was changed; try again."
+		return e
+	case errors.Is(err, store.ErrUnknownOutcome):
+		s.metrics.storeErrs.WithLabelValues("unknown-outcome").Inc()
+		s.log.Error("the store lost an answer", "verb", r.verbName(), "error", err)
+		e := stanza.NewAppError(&stanza.RetryAfter{After: 2 * time.Second})
+		e.Text = "The outcome is unknown. Submit the same bytes again, or look for their ref in the log."
+		return e
+	case errors.As(err, &ce):
+		s.metrics.storeErrs.WithLabelValues("conflict").Inc()
+		return stanza.NewAppError(&stanza.RetryAfter{After: time.Second})
+	}
+	e, ok := stanza.AsError(err)
+	if !ok {
+		s.metrics.storeErrs.WithLabelValues("other").Inc()
+		s.log.Error("request failed", "verb", r.verbName(), "error", err)
+		e.Text = "The service failed. Its operator can find the reason in the log."
+	}
+	return e
+}
+
+// receive takes a stanza from the link. The bytes are its own.
+func (s *Service) receive(raw []byte, ctx *xmlpull.Context) {
+	parser := parsers.Get().(*stanza.Parser)
+	st, err := parser.Parse(raw)
+	if err != nil {
+		parsers.Put(parser)
+		s.metrics.dropped.WithLabelValues("malformed").Inc()
+		if head, herr := stanza.ParseHead(raw, ctx); herr == nil {
+			s.refuseEarly(&head, err)
+		}
+		return
+	}
+	if !s.dispatch(parser, st, int64(len(raw))) {
+		parsers.Put(parser)
+	}
+}
+
+// receiveOversize answers a stanza that was too large to keep.
+func (s *Service) receiveOversize(head []byte, size int64, ctx *xmlpull.Context) {
+	if st, err := stanza.ParseHead(head, ctx); err == nil {
+		s.refuseEarly(&st, &stanza.TooLarge{MaxBytes: uint64(s.limits.MaxStanza)})
+	}
+}
+
+// refuseEarly answers a request that no handler will see.
+func (s *Service) refuseEarly(st *stanza.Stanza, err error) {
+	if !st.IsRequest() || len(st.From) == 0 || len(st.From) > maxAddr || len(st.ID) > iqIDMax {
+		return
+	}
+	if len(st.To) == 0 || len(st.To) > maxAddr {
+		return // our own address is not known: the server would refuse the answer
+	}
+	e, ok := stanza.AsError(err)
+	if !ok {
+		e = stanza.NewError(stanza.InternalServerError, "")
+	}
+	s.link.send(prioAnswer, stanza.AppendError(nil, st, e))
+	s.metrics.requests.WithLabelValues("unknown", string(e.Condition)).Inc()
+}
+
+var errBadFrom = &stanza.Error{Type: stanza.ErrorModify, Condition: stanza.JIDMalformed, Text: "Your address does not follow RFC 7622; this service cannot tell you apart from others."}
+
+// dispatch decides what a stanza is. It reports whether the parser is in use
+// beyond the call.
+func (s *Service) dispatch(parser *stanza.Parser, st stanza.Stanza, size int64) bool {
+	s.metrics.stanzasIn.WithLabelValues(kindLabel(st.Kind)).Inc()
+	if st.Kind == stanza.Other {
+		return false
+	}
+	to, err := parseAddr(string(st.To))
+	if err != nil || to.domain != s.domain.domain {
+		s.metrics.dropped.WithLabelValues("bad-address").Inc()
+		return false // not for us: a server that routes it here is at fault
+	}
+	from, err := parseAddr(string(st.From))
+	if err != nil {
+		s.metrics.dropped.WithLabelValues("bad-address").Inc()
+		s.refuseEarly(&st, errBadFrom)
+		return false
+	}
+	switch st.Kind {
+	case stanza.Presence:
+		return s.dispatchPresence(parser, st, from, to, size)
+	case stanza.Message:
+		s.receiveMessage(&st, from, to)
+		return false
+	}
+	if !st.IsRequest() {
+		s.iq.answer(from, &st)
+		return false
+	}
+	r := &request{svc: s, ctx: s.base, parser: parser, st: st, from: from, to: to, size: size, arrived: time.Now()}
+	if r.payload, err = st.Payload(); err != nil {
+		s.refuseEarly(&st, err)
+		return false
+	}
+	if len(st.ID) > iqIDMax {
+		s.refuseEarly(&st, &stanza.SyntaxError{Element: "iq", Reason: "the id is too long"})
+		return false
+	}
+	r.verb = findVerb(r)
+	if err := s.admit(r); err != nil {
+		r.fail(err)
+		return false
+	}
+	if r.verb == nil {
+		r.fail(stanza.NewError(stanza.ServiceUnavailable, "This service does not know this request."))
+		return false
+	}
+	s.requests.Add(1)
+	s.inFlight.Add(size)
+	s.metrics.inFlight.Set(float64(s.inFlight.Load()))
+	ok := false
+	if r.verb.group != nil {
+		ok = s.groups.submit(to.bare, r)
+	} else {
+		ok = s.workers.submit(from.bare, func() { s.serve(r, func() (stanza.Payload, error) { return r.verb.handle(s, r) }) })
+	}
+	if !ok {
+		s.metrics.dropped.WithLabelValues("inbox-full").Inc()
+		r.fail(&stanza.RetryAfter{After: time.Second})
+		s.finish(r)
+	}
+	return true
+}
+
+// finish lets go of what a request holds.
+func (s *Service) finish(r *request) {
+	s.inFlight.Add(-r.size)
+	parsers.Put(r.parser)
+	r.parser = nil
+	s.requests.Done()
+}
+
+// serve runs a handler and answers. It is the one place that recovers: a fault
+// of ours costs one request, is counted, and wakes the operator.
+func (s *Service) serve(r *request, handle func() (stanza.Payload, error)) {
+	defer s.finish(r)
+	ctx, cancel := context.WithTimeout(s.base, requestTimeout)
+	defer cancel()
+	r.ctx = ctx
+	defer s.recover(r)
+	p, err := handle()
+	switch {
+	case err != nil:
+		r.fail(err)
+	case !r.replied:
+		r.respond(p)
+	}
+}
+
+// requestTimeout bounds the work on one request. It ends waits for a database
+// that is stuck; the sender has given up by then.
+const requestTimeout = 30 * time.Second
+
+func (s *Service) recover(r *request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	s.metrics.panics.Inc()
+	s.log.Error("panic in a handler", "verb", r.verbName(), "panic", v, "stack", string(debug.Stack()))
+	if !r.replied {
+		r.replied = true
+		s.link.send(prioAnswer, stanza.AppendError(nil, &r.st, stanza.NewError(stanza.InternalServerError, "The service failed. Its operator can find the reason in the log.")))
+		r.count(string(stanza.InternalServerError))
+	}
+}
+
+// guard runs background work with the same net below it.
+func (s *Service) guard(what string, f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.metrics.panics.Inc()
+			s.log.Error("panic in the background", "what", what, "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+// admit applies what holds for every request: maintenance, the size of what is
+// under way, and the rates.
+func (s *Service) admit(r *request) error {
+	if s.draining.Load() {
+		return &stanza.Maintenance{After: 10 * time.Second}
+	}
+	if until := s.maint.Load(); until != 0 && !s.admins[r.from.bare] && (r.verb == nil || !r.verb.always) {
+		return &stanza.Maintenance{After: max(time.Unix(until, 0).Sub(s.now()), time.Second)}
+	}
+	if s.inFlight.Load()+r.size > s.limits.MaxInFlight {
+		s.metrics.dropped.WithLabelValues("in-flight").Inc()
+		return &stanza.RetryAfter{After: 2 * time.Second}
+	}
+	if wait := s.rates.request(r.from, s.local(r.from)); wait > 0 {
+		s.metrics.limited.WithLabelValues("requests").Inc()
+		return &stanza.RetryAfter{After: wait}
+	}
+	if s.settings.bannedDomain(r.from.domain) && !s.admins[r.from.bare] {
+		return stanza.NewError(stanza.ServiceUnavailable, "")
+	}
+	return nil
+}
+
+func kindLabel(k stanza.Kind) string {
+	switch k {
+	case stanza.IQ, stanza.Message, stanza.Presence:
+		return k.String()
+	}
+	return "other"
+}
+
+// receiveMessage takes a message. Nothing that matters comes in messages: what
+// bounces ends a live session, everything else gets an error that says what to
+// use.
+func (s *Service) receiveMessage(st *stanza.Stanza, from, to addr) {
+	switch st.Type {
+	case stanza.TypeError:
+		s.multi.refused(from.bare, s.now())
+		s.sessionBounced(from, st)
+	case stanza.TypeHeadline:
+	default:
+		if wait := s.rates.request(from, s.local(from)); wait > 0 {
+			return
+		}
+		if st.Body() == nil && !st.Child(stanza.NSMLS, "mls").Valid() {
+			return // chat states, receipts and the like
+		}
+		s.link.send(prioAnswer, stanza.AppendError(nil, st, &stanza.Error{Type: stanza.ErrorCancel, Condition: stanza.FeatureNotImplemented,
+			Text: "This group is end-to-end encrypted with MLS: it takes messages only from a client that knows " + stanza.NSDelivery + "."}))
+	}
+}
+
+// workers run requests that change no group. The requests of one account go to
+// one worker, so that they are served in the order of their arrival.
+type workers struct {
+	seed   maphash.Seed
+	queues []chan func()
+	done   chan struct{}
+	once   sync.Once
+}
+
+func newWorkers(s *Service) *workers {
+	w := &workers{seed: maphash.MakeSeed(), done: make(chan struct{})}
+	for range senderWorkers {
+		q := make(chan func(), senderInbox)
+		w.queues = append(w.queues, q)
+		s.background(func(context.Context) {
+			for {
+				select {
+				case f := <-q:
+					f()
+				case <-w.done:
+					for { // answer what is left
+						select {
+						case f := <-q:
+							f()
+						default:
+							return
+						}
+					}
+				}
+			}
+		})
+	}
+	return w
+}
+
+// submit queues f behind earlier work of the same key, and reports whether there
+// was room.
+func (w *workers) submit(key string, f func()) bool {
+	select {
+	case w.queues[maphash.String(w.seed, key)%uint64(len(w.queues))] <- f:
+		return true
+	default:
+		return false
+	}
+}
+
+func (w *workers) close() { w.once.Do(func() { close(w.done) }) }

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/stanza"
+)
+
+// This file opens and ends live sessions (PROTOCOL.md §3). A session is nothing
+// but a full JID that gets events; membership never depends on it.
+
+// dispatchPresence takes presence. It reports whether the parser is in use
+// beyond the call.
+func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from, to addr, size int64) bool {
+	switch st.Type {
+	case stanza.TypeUnavailable:
+		return s.sessionWork(parser, from, size, func(ctx context.Context) { s.endSession(ctx, from) })
+	case stanza.TypeError:
+		return s.sessionWork(parser, from, size, func(ctx context.Context) { s.endSession(ctx, from) })
+	case stanza.TypeUnsubscribed:
+		// The account is gone, or wants no more of us: its nudges end.
+		return s.sessionWork(parser, from, size, func(ctx context.Context) { s.forgetContact(ctx, from) })
+	case "":
+	default:
+		return false // subscriptions and probes: we have no presence to share
+	}
+	if to.local != "" {
+		// A chat room client that takes the group for a room (XEP-0045).
+		if st.Child("http://jabber.org/protocol/muc", "x").Valid() || to.resource != "" {
+			s.link.send(prioAnswer, stanza.AppendError(nil, &st, &stanza.Error{Type: stanza.ErrorCancel, Condition: stanza.FeatureNotImplemented,
+				Text: "This is an end-to-end encrypted group, not a chat room: it needs a client that knows " + stanza.NSDelivery + "."}))
+		}
+		return false
+	}
+	el := st.Child(stanza.NSDelivery, "session")
+	if !el.Valid() {
+		return false // presence without a session says nothing to us
+	}
+	in, err := stanza.Parse[stanza.Session](el)
+	if err == nil && from.resource == "" {
+		err = stanza.NewError(stanza.BadRequest, "A session belongs to a full JID.")
+	}
+	if err == nil && s.draining.Load() {
+		err = &stanza.Maintenance{After: 10 * time.Second}
+	}
+	if err == nil && s.settings.bannedDomain(from.domain) {
+		err = masked()
+	}
+	if err == nil {
+		if wait := s.rates.request(from, s.local(from)); wait > 0 {
+			s.metrics.limited.WithLabelValues("requests").Inc()
+			err = &stanza.RetryAfter{After: wait}
+		}
+	}
+	if err != nil {
+		s.refusePresence(&st, err)
+		return false
+	}
+	return s.sessionWork(parser, from, size, func(ctx context.Context) {
+		if err := s.openSession(ctx, from, in.Device); err != nil {
+			s.refusePresence(&st, err)
+		}
+	})
+}
+
+func (s *Service) refusePresence(st *stanza.Stanza, err error) {
+	e := s.refusal(err, &request{svc: s, verb: verbSession})
+	s.link.send(prioAnswer, stanza.AppendError(nil, st, e))
+	s.metrics.requests.WithLabelValues(verbSession.name, string(e.Condition)).Inc()
+}
+
+var verbSession = &verb{name: "session"}
+
+// sessionWork queues work behind earlier requests of the same account.
+func (s *Service) sessionWork(parser *stanza.Parser, from addr, size int64, f func(ctx context.Context)) bool {
+	s.requests.Add(1)
+	s.inFlight.Add(size)
+	ok := s.workers.submit(from.bare, func() {
+		defer func() {
+			s.inFlight.Add(-size)
+			parsers.Put(parser)
+			s.requests.Done()
+		}()
+		s.guard("session", func() {
+			ctx, cancel := context.WithTimeout(s.base, requestTimeout)
+			defer cancel()
+			f(ctx)
+		})
+	})
+	if !ok {
+		s.metrics.dropped.WithLabelValues("inbox-full").Inc()
+		s.inFlight.Add(-size)
+		s.requests.Done()
+	}
+	return ok
+}
+
+// openSession records a session and says that it is there.
+func (s *Service) openSession(ctx context.Context, from addr, device stanza.DeviceID) error {
+	row := store.Session{JID: from.full, User: from.bare, Device: device.String(), Since: s.stamp()}
+	var dev *store.Device
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		dev = nil
+		have, err := tx.Sessions(from.bare)
+		if err != nil {
+			return err
+		}
+		others := 0
+		for _, h := range have {
+			if h.JID != from.full {
+				others++
+			}
+		}
+		if others >= s.limits.MaxSessions {
+			return &stanza.Error{Type: stanza.ErrorWait, Condition: stanza.ResourceConstraint, Text: fmt.Sprintf("An account has at most %d live sessions here.", s.limits.MaxSessions)}
+		}
+		if err := tx.PutSession(row); err != nil {
+			return err
+		}
+		if err := tx.ClearNudge(from.bare); err != nil {
+			return err
+		}
+		devices, err := tx.Devices(from.bare, s.now())
+		for i := range devices {
+			if devices[i].Device == row.Device {
+				dev = &devices[i]
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.sessions.put(row)
+	s.nudger.synced(from.bare)
+	ready := &stanza.Ready{Device: device}
+	if dev != nil {
+		st := s.stock(device, dev)
+		ready.Stock = &st
+	}
+	h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, ID: s.entryID(), From: s.domain.bare, To: from.full}
+	s.link.send(prioAnswer, h.Append(nil, ready))
+	s.metrics.requests.WithLabelValues(verbSession.name, "ok").Inc()
+	return nil
+}
+
+// endSession ends the session of a full JID, or all sessions of a bare one.
+func (s *Service) endSession(ctx context.Context, from addr) {
+	jids := []string{from.full}
+	if from.resource == "" {
+		jids = nil
+		for _, sess := range s.sessions.of(ctx, from.bare) {
+			jids = append(jids, sess.jid)
+		}
+	}
+	for _, jid := range jids {
+		if !s.sessions.drop(jid) && !s.sessions.shared {
+			continue
+		}
+		err := s.store.Update(ctx, func(tx store.Tx) error { return tx.DeleteSession(jid) })
+		if err != nil {
+			s.log.Warn("cannot end a session", "error", err)
+		}
+	}
+}
+
+// sessionBounced ends the session whose event came back. It only ever ends
+// sessions of the account that the bounce comes from.
+func (s *Service) sessionBounced(from addr, st *stanza.Stanza) {
+	e := st.Err()
+	if e == nil || from.resource == "" {
+		return
+	}
+	switch e.Condition {
+	case stanza.ServiceUnavailable, stanza.RecipientUnavailable, stanza.ItemNotFound, stanza.Gone, stanza.RemoteServerNotFound, stanza.RemoteServerTimeout:
+	default:
+		return
+	}
+	s.workers.submit(from.bare, func() {
+		s.guard("session", func() {
+			ctx, cancel := context.WithTimeout(s.base, requestTimeout)
+			defer cancel()
+			s.endSession(ctx, from)
+		})
+	})
+}
+
+// forgetContact ends everything live for an account.
+func (s *Service) forgetContact(ctx context.Context, from addr) {
+	s.endSession(ctx, addr{full: from.bare, bare: from.bare, local: from.local, domain: from.domain})
+	err := s.store.Update(ctx, func(tx store.Tx) error { return tx.ClearNudge(from.bare) })
+	if err != nil {
+		s.log.Warn("cannot clear a nudge", "error", err)
+	}
+}
+
+// resumeSessions asks the sessions of the last run to announce themselves again
+// (PROTOCOL.md §15), a few at a time. Those that stay silent end.
+func (s *Service) resumeSessions(ctx context.Context) {
+	s.sessions.mu.RLock()
+	var list []string
+	for jid := range s.sessions.byJID {
+		list = append(list, jid)
+	}
+	s.sessions.mu.RUnlock()
+	if len(list) == 0 {
+		return
+	}
+	asked := s.stamp()
+	tick := time.NewTicker(time.Second / resumeRate)
+	defer tick.Stop()
+	for _, jid := range list {
+		h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, ID: s.entryID(), From: s.domain.bare, To: jid}
+		s.link.send(prioEvent, h.Append(nil, &stanza.Resume{}))
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+	t := time.NewTimer(resumeGrace)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-t.C:
+	}
+	if !s.link.connected.Load() {
+		return // they could not answer; the next link asks again
+	}
+	for _, jid := range list {
+		a, err := parseAddr(jid)
+		if err != nil {
+			continue
+		}
+		s.guard("resume", func() { s.endSilent(ctx, a, asked) })
+	}
+}
+
+// endSilent ends a session that has not been renewed since it was asked.
+func (s *Service) endSilent(ctx context.Context, a addr, asked time.Time) {
+	gone := false
+	err := s.store.Update(ctx, func(tx store.Tx) error {
+		gone = false
+		list, err := tx.Sessions(a.bare)
+		if err != nil {
+			return err
+		}
+		for _, l := range list {
+			if l.JID == a.full && l.Since.Before(asked) {
+				gone = true
+				return tx.DeleteSession(l.JID)
+			}
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.log.Warn("cannot end a session", "error", err)
+		return
+	}
+	if gone {
+		s.sessions.drop(a.full)
+	}
+}
+
+// listGroups is the index of an account's groups (PROTOCOL.md §3).
+func listGroups(s *Service, r *request) (stanza.Payload, error) {
+	in, err := stanza.Parse[stanza.GroupsQuery](r.payload)
+	if err != nil {
+		return nil, err
+	}
+	limit, after := pageOf(in.Page)
+	var list []store.UserGroup
+	private := make(map[string]bool)
+	err = s.store.View(r.ctx, func(rd store.Reader) error {
+		list, err = rd.UserGroups(r.from.bare, in.Device.String(), after, limit)
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			if list[i].Key == 0 {
+				continue
+			}
+			row, err := rd.GroupByKey(list[i].Key)
+			if errors.Is(err, store.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			private[list[i].JID] = row.Mode == "private"
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &stanza.Groups{}
+	for _, g := range list {
+		item := stanza.GroupItem{JID: g.JID, Epoch: g.Epoch, Head: g.Head, InTree: g.InTree, Welcome: g.Welcome, Remote: g.Remote, Private: private[g.JID]}
+		if !g.Remote {
+			item.Affiliation = stanza.Role(g.Affiliation)
+			if g.Affiliation == "" {
+				item.Affiliation = stanza.RoleMember
+			}
+		}
+		out.Items = append(out.Items, item)
+	}
+	if len(list) > 0 {
+		out.Page = &stanza.Page{First: list[0].JID, Last: list[len(list)-1].JID}
+		if after == "" {
+			out.Page.Index = stanza.Uint32(0)
+			if len(list) < limit {
+				out.Page.Count = stanza.Uint32(uint32(len(list)))
+			}
+		}
+	}
+	if in.Page == nil || after == "" {
+		s.nudger.synced(r.from.bare)
+	}
+	return out, nil
+}
+
+// pageOf reads a page query: items in the order of their ids, behind after.
+func pageOf(q *stanza.PageQuery) (limit int, after string) {
+	limit = listMax
+	if q == nil {
+		return limit, ""
+	}
+	if q.Max != nil {
+		limit = min(limit, max(int(*q.Max), 1))
+	}
+	return limit, q.After
+}
+
+// ownDevices lists the account's own devices.
+func ownDevices(s *Service, r *request) (stanza.Payload, error) {
+	var devices []store.Device
+	err := s.store.View(r.ctx, func(rd store.Reader) (err error) {
+		devices, err = rd.Devices(r.from.bare, s.now())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	live := make(map[string]bool)
+	for _, sess := range s.sessions.of(r.ctx, r.from.bare) {
+		live[sess.device] = true
+	}
+	out := &stanza.Devices{}
+	for _, d := range devices {
+		id, err := stanza.ParseDeviceID(d.Device)
+		if err != nil {
+			continue
+		}
+		out.Items = append(out.Items, stanza.Device{ID: id, Live: live[d.Device], Seen: d.Seen.UTC()})
+	}
+	return out, nil
+}

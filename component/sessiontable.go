@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/stanza/xmlpull"
+)
+
+// sessionTable answers "which full JIDs get live deliveries", from memory where
+// this process is the only one, and from the store where it is not.
+type sessionTable struct {
+	s      *Service
+	shared bool
+
+	// gen grows with every change: lists of recipients made before are outdated.
+	gen atomic.Uint64
+
+	mu     sync.RWMutex
+	byUser map[string][]session
+	byJID  map[string]string // full JID to user
+}
+
+// session is one live session. Its strings are shared with the table's keys.
+type session struct {
+	jid     string // full JID as the server writes it
+	escaped string // the same for an XML attribute
+	device  string
+}
+
+func newSessionTable(s *Service) *sessionTable {
+	return &sessionTable{s: s, shared: s.store.Shared(), byUser: make(map[string][]session), byJID: make(map[string]string)}
+}
+
+func escapeAttr(s string) string {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ', c == '&', c == '<', c == '>', c == '\'', c == '"', c >= 0x7f:
+			return string(xmlpull.AppendText(nil, s))
+		}
+	}
+	return s
+}
+
+// load reads the sessions of the last run.
+func (t *sessionTable) load(ctx context.Context) error {
+	after := ""
+	for {
+		var page []store.Session
+		err := t.s.store.View(ctx, func(r store.Reader) (err error) {
+			page, err = r.AllSessions(after, 1000)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			return nil
+		}
+		for _, p := range page {
+			t.put(p)
+		}
+		after = page[len(page)-1].JID
+	}
+}
+
+// put adds or renews a session.
+func (t *sessionTable) put(p store.Session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.remove(p.JID)
+	t.byJID[p.JID] = p.User
+	t.byUser[p.User] = append(t.byUser[p.User], session{jid: p.JID, escaped: escapeAttr(p.JID), device: p.Device})
+	t.gen.Add(1)
+}
+
+// drop ends a session and reports whether there was one.
+func (t *sessionTable) drop(jid string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.remove(jid)
+}
+
+func (t *sessionTable) remove(jid string) bool {
+	user, ok := t.byJID[jid]
+	if !ok {
+		return false
+	}
+	delete(t.byJID, jid)
+	rest := slices.DeleteFunc(t.byUser[user], func(s session) bool { return s.jid == jid })
+	if len(rest) == 0 {
+		delete(t.byUser, user)
+	} else {
+		t.byUser[user] = rest
+	}
+	t.gen.Add(1)
+	return true
+}
+
+func (t *sessionTable) count() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.byJID)
+}
+
+// of lists the sessions of a user.
+func (t *sessionTable) of(ctx context.Context, user string) []session {
+	if !t.shared {
+		t.mu.RLock()
+		defer t.mu.RUnlock()
+		return slices.Clone(t.byUser[user])
+	}
+	var rows []store.Session
+	err := t.s.store.View(ctx, func(r store.Reader) (err error) {
+		rows, err = r.Sessions(user)
+		return err
+	})
+	if err != nil {
+		t.s.log.Error("reading sessions", "error", err)
+		return nil
+	}
+	return toSessions(rows)
+}
+
+func toSessions(rows []store.Session) []session {
+	out := make([]session, len(rows))
+	for i, r := range rows {
+		out[i] = session{jid: r.JID, escaped: escapeAttr(r.JID), device: r.Device}
+	}
+	return out
+}
+
+// device gives the device of a live session, "" if there is no such session.
+func (t *sessionTable) device(ctx context.Context, a addr) string {
+	for _, s := range t.of(ctx, a.bare) {
+		if s.jid == a.full {
+			return s.device
+		}
+	}
+	return ""
+}
+
+// recipients lists, escaped, the full JIDs of the live sessions of the given
+// devices, and the users that have none.
+func (t *sessionTable) recipients(ctx context.Context, key store.GroupKey, members map[string][]leafDevice) (to []string, absent []string) {
+	if t.shared {
+		var rows []store.Session
+		err := t.s.store.View(ctx, func(r store.Reader) (err error) {
+			rows, err = r.GroupSessions(key)
+			return err
+		})
+		if err != nil {
+			t.s.log.Error("reading a group's sessions", "error", err)
+			return nil, nil
+		}
+		live := make(map[string]bool, len(rows))
+		for _, r := range rows {
+			to = append(to, escapeAttr(r.JID))
+			live[r.User] = true
+		}
+		for user := range members {
+			if !live[user] {
+				absent = append(absent, user)
+			}
+		}
+		return to, absent
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for user, devices := range members {
+		sessions := t.byUser[user]
+		if len(sessions) == 0 {
+			absent = append(absent, user)
+			continue
+		}
+		for _, s := range sessions {
+			if slices.ContainsFunc(devices, func(d leafDevice) bool { return d.device == s.device }) {
+				to = append(to, s.escaped)
+			}
+		}
+	}
+	return to, absent
+}

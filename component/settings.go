@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component/store"
+)
+
+// Names of settings in the store. Those of the service have the owner "",
+// those of a user the user's bare JID.
+const (
+	settingBan     = "ban/"            // + domain; owner "": the domain is banned, the value is the reason
+	settingQuota   = "quota"           // owner user: number of groups that the user may own
+	settingConsent = "consent"         // owner user: who may claim the user's key packages
+	settingAllow   = "allow/"          // + bare JID or domain; owner user: may claim
+	settingBlock   = "block/"          // + JID; owner user: blocked (XEP-0191)
+	settingSender  = "external-sender" // owner "": our signing keys
+	settingWarned  = "warned/"         // + device; owner user: key packages ran low, and the owner was told
+)
+
+// settingsCache holds the banned domains, which every request asks for.
+type settingsCache struct {
+	s      *Service
+	mu     sync.Mutex
+	banned map[string]bool
+	read   time.Time
+}
+
+// bannedAge is how old the cached list may be where other processes can change
+// it.
+const bannedAge = 10 * time.Second
+
+func newSettingsCache(s *Service) *settingsCache { return &settingsCache{s: s} }
+
+// bannedDomain reports whether a domain, or one above it, is banned.
+func (c *settingsCache) bannedDomain(domain string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.banned == nil || c.s.store.Shared() && c.s.now().Sub(c.read) > bannedAge {
+		c.reload()
+	}
+	if len(c.banned) == 0 {
+		return false
+	}
+	for {
+		if c.banned[domain] {
+			return true
+		}
+		_, parent, ok := strings.Cut(domain, ".")
+		if !ok {
+			return false
+		}
+		domain = parent
+	}
+}
+
+// reload reads the list. If that fails the old one stays: a database in trouble
+// must not lift bans.
+func (c *settingsCache) reload() {
+	ctx, cancel := context.WithTimeout(c.s.base, 5*time.Second)
+	defer cancel()
+	var list []store.Setting
+	err := c.s.store.View(ctx, func(r store.Reader) (err error) {
+		list, err = r.Settings("", settingBan)
+		return err
+	})
+	if err != nil {
+		c.s.log.Error("reading the list of banned domains", "error", err)
+		if c.banned == nil {
+			c.banned = map[string]bool{}
+		}
+		return
+	}
+	c.banned = make(map[string]bool, len(list))
+	for _, l := range list {
+		c.banned[strings.TrimPrefix(l.Name, settingBan)] = true
+	}
+	c.read = c.s.now()
+}
+
+// ban bans a domain, or lifts its ban.
+func (c *settingsCache) ban(ctx context.Context, domain, reason string, on bool) error {
+	var value []byte
+	if on {
+		value = []byte(reason + "\n") // never empty, which would remove it
+	}
+	if err := c.s.store.Update(ctx, func(tx store.Tx) error { return tx.SetSetting("", settingBan+domain, value) }); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := maps.Clone(c.banned)
+	if next == nil {
+		next = map[string]bool{}
+	}
+	if on {
+		next[domain] = true
+	} else {
+		delete(next, domain)
+	}
+	c.banned = next
+	return nil
+}
+
+// list gives the banned domains.
+func (c *settingsCache) list() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.banned == nil || c.s.store.Shared() {
+		c.reload()
+	}
+	return slices.Sorted(maps.Keys(c.banned))
+}
+
+// setting reads one setting; a missing one is nil without an error.
+func setting(r store.Reader, owner, name string) ([]byte, error) {
+	v, err := r.Setting(owner, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return v, err
+}

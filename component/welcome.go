@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+)
+
+// This file hands Welcomes to those whom they are for, and to nobody else
+// (PROTOCOL.md §7). A Welcome exists only after its commit was accepted: both
+// are one transaction.
+
+// welcomeMessage puts a joiner's part and the shared part together.
+func welcomeMessage(w *store.Welcome) ([]byte, error) {
+	m, err := mls.ParseMessage(w.Secrets)
+	if err != nil || m.Welcome == nil {
+		return nil, fmt.Errorf("component: the stored welcome is malformed: %w", err)
+	}
+	if len(w.Info) == 0 {
+		return w.Secrets, nil // it came whole, from another service
+	}
+	whole := &mls.Welcome{CipherSuite: m.Welcome.CipherSuite, Secrets: m.Welcome.Secrets, EncryptedGroupInfo: w.Info}
+	return whole.Message().Bytes(), nil
+}
+
+// announceWelcomes tells joiners with a live session at once, and sees to it
+// that the others hear of it.
+func (s *Service) announceWelcomes(ctx context.Context, jid string, change *store.Commit, acc store.Accepted) {
+	for i := range change.Welcomes {
+		w := &change.Welcomes[i]
+		sw := &store.Welcome{KPRef: w.KPRef, Group: jid, User: w.User, Device: w.Device, Epoch: acc.Epoch, Seq: acc.Seq, Inviter: w.Inviter}
+		live := s.pointWelcome(ctx, sw)
+		if !live && w.NotifyAt.IsZero() {
+			s.nudger.schedule(w.User, jid)
+		}
+	}
+	s.metrics.welcomes.WithLabelValues("stored").Add(float64(len(change.Welcomes)))
+	if len(change.Welcomes) > 0 {
+		s.wakeDue()
+	}
+}
+
+// pointWelcome sends a pointer to the device's live sessions, and reports
+// whether there was one.
+func (s *Service) pointWelcome(ctx context.Context, w *store.Welcome) bool {
+	live := false
+	for _, sess := range s.sessions.of(ctx, w.User) {
+		if sess.device != w.Device {
+			continue
+		}
+		live = true
+		h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, ID: s.entryID(), From: w.Group, To: sess.jid}
+		if w.Remote {
+			h.From = s.domain.bare
+		}
+		s.link.send(prioEvent, h.Append(nil, pointer(w)))
+		s.metrics.welcomes.WithLabelValues("delivered").Inc()
+	}
+	return live
+}
+
+func pointer(w *store.Welcome) *stanza.Welcome {
+	return &stanza.Welcome{Group: w.Group, Epoch: w.Epoch, Seq: w.Seq, KeyPackageRef: w.KPRef, Inviter: w.Inviter}
+}
+
+// findWelcome finds the welcome for a key package that belongs to the user.
+func findWelcome(rd store.Reader, s *Service, user string, group string, ref []byte) (*store.Welcome, error) {
+	// The package alone names the welcome, but for a last-resort package, which
+	// may have several: the newest first.
+	devices, err := rd.Devices(user, s.now())
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, 0, len(devices)+2)
+	for _, d := range devices {
+		ids = append(ids, d.Device)
+	}
+	for _, sess := range s.sessionsIn(rd, user) {
+		ids = append(ids, sess.Device)
+	}
+	if group != "" {
+		w, err := rd.Welcome(ref, group)
+		if err != nil {
+			return nil, err
+		}
+		if w.User != user {
+			return nil, store.ErrNotFound
+		}
+		return w, nil
+	}
+	for _, id := range ids {
+		list, err := rd.Welcomes(user, id, listMax)
+		if err != nil {
+			return nil, err
+		}
+		for i := len(list) - 1; i >= 0; i-- {
+			if bytes.Equal(list[i].KPRef, ref) {
+				return rd.Welcome(ref, list[i].Group)
+			}
+		}
+	}
+	return nil, store.ErrNotFound
+}
+
+// getWelcome serves a Welcome, at the group or at the service.
+func getWelcome(s *Service, r *request) (stanza.Payload, error) {
+	in, err := stanza.Parse[stanza.WelcomeQuery](r.payload)
+	if err != nil {
+		return nil, err
+	}
+	group := ""
+	if r.to.local != "" {
+		group = r.to.bare
+	}
+	var w *store.Welcome
+	err = s.store.View(r.ctx, func(rd store.Reader) error {
+		w, err = findWelcome(rd, s, r.from.bare, group, in.KeyPackageRef)
+		return err
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, stanza.NewError(stanza.ItemNotFound, "No Welcome for that key package waits for you here.")
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := pointer(w)
+	if len(w.Secrets) == 0 {
+		return out, nil // a pointer: it waits at the group
+	}
+	b, err := welcomeMessage(w)
+	if err != nil {
+		return nil, err
+	}
+	piece, whole, err := s.piece(b, in.Offset, in.MaxBytes)
+	if err != nil {
+		return nil, err
+	}
+	out.Bytes = piece
+	if !whole {
+		out.Offset, out.Total = in.Offset, uint64(len(b))
+	}
+	return out, nil
+}
+
+// listWelcomes lists what waits for a device.
+func listWelcomes(s *Service, r *request) (stanza.Payload, error) {
+	in, err := stanza.Parse[stanza.WelcomesQuery](r.payload)
+	if err != nil {
+		return nil, err
+	}
+	var list []store.Welcome
+	err = s.store.View(r.ctx, func(rd store.Reader) error {
+		list, err = rd.Welcomes(r.from.bare, in.Device.String(), listMax)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &stanza.Welcomes{}
+	for i := range list {
+		if r.to.local == "" || list[i].Group == r.to.bare {
+			out.Items = append(out.Items, *pointer(&list[i]))
+		}
+	}
+	return out, nil
+}
+
+// ackWelcome removes a Welcome that its device has joined with, or never can.
+func (s *Service) ackWelcome(r *request, ref []byte) error {
+	group := ""
+	if r.to.local != "" {
+		group = r.to.bare
+	}
+	return s.store.Update(r.ctx, func(tx store.Tx) error {
+		w, err := findWelcome(tx, s, r.from.bare, group, ref)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil // acknowledged before
+		}
+		if err != nil {
+			return err
+		}
+		return tx.DeleteWelcome(ref, w.Group, r.from.bare)
+	})
+}
