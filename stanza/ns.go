@@ -77,7 +77,7 @@ const (
 	NSUpload         = "urn:xmpp:http:upload:0"                            // XEP-0363
 	NSReporting      = "urn:xmpp:reporting:1"                              // XEP-0377
 	NSEME            = "urn:xmpp:eme:0"                                    // XEP-0380
-	NSNoReply        = "urn:xmpp:noreply:0"                                // XEP-0403 §6
+	NSNoReply        = "urn:xmpp:noreply:0"                                // PROTOCOL.md §1
 	NSSCE            = "urn:xmpp:sce:1"                                    // XEP-0420
 	NSRetract        = "urn:xmpp:message-retract:1"                        // XEP-0424
 	NSFallback       = "urn:xmpp:fallback:0"                               // XEP-0428
