@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+)
+
+// This file keeps key packages in stock at the home service, so that this
+// device can be added while it is away (RFC 9750 §5.1). The private part of a
+// package is stored before the public part is published, and deleted in the
+// write that stores the group it was used for.
+
+const (
+	stockPrefix = "k/"
+	// lastResortAge is when a last resort is replaced though nobody used it.
+	lastResortAge = 30 * 24 * time.Hour
+	// expiredGrace is how long the private part is kept after the package has
+	// expired: a Welcome may be on its way.
+	expiredGrace = 14 * 24 * time.Hour
+	// renewBefore is how long before its end a package counts as gone.
+	renewBefore = 7 * 24 * time.Hour
+)
+
+type stockKeeper struct {
+	mu      sync.Mutex
+	have    map[string]*stocked // by ref, hexadecimal
+	at      *stanza.Stock       // what the service has, as it last said
+	busy    sync.Mutex
+	renewed bool // the stock was thrown away after a restored backup
+}
+
+// stocked is the row of a key package.
+type stocked struct {
+	Private    []byte    `json:"private"`
+	LastResort bool      `json:"last-resort,omitempty"`
+	Made       time.Time `json:"made"`
+	Expires    time.Time `json:"expires"`
+	Retired    bool      `json:"retired,omitempty"` // a newer last resort has replaced it
+}
+
+func (s *stockKeeper) load(c *Client) error {
+	s.have = make(map[string]*stocked)
+	return c.store.Scan(stockPrefix, store.PrefixEnd(stockPrefix), func(key string, value []byte) error {
+		k := new(stocked)
+		if err := json.Unmarshal(value, k); err != nil {
+			return fmt.Errorf("client: reading key packages: %w", err)
+		}
+		s.have[key[len(stockPrefix):]] = k
+		return nil
+	})
+}
+
+func (s *stockKeeper) has(ref []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.have[hex.EncodeToString(ref)] != nil
+}
+
+// take gives the private part, which stays in the store until the group is.
+func (s *stockKeeper) take(_ *Client, ref []byte) (*mls.PrivateKeyPackage, string, error) {
+	name := hex.EncodeToString(ref)
+	s.mu.Lock()
+	k := s.have[name]
+	s.mu.Unlock()
+	if k == nil {
+		return nil, "", errors.New("client: the invitation is for a key package that this device does not have")
+	}
+	p, err := mls.UnmarshalPrivateKeyPackage(k.Private)
+	if err != nil {
+		return nil, "", fmt.Errorf("client: %w", err)
+	}
+	return p, stockPrefix + name, nil
+}
+
+// used notes that a package has been joined with.
+func (s *stockKeeper) used(ref []byte, lastResort bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !lastResort {
+		delete(s.have, hex.EncodeToString(ref))
+	}
+	if s.at != nil {
+		if lastResort {
+			s.at.LastResortUsed++
+		} else if s.at.Available > 0 {
+			s.at.Available--
+		}
+	}
+}
+
+// told notes what the service says it has.
+func (s *stockKeeper) told(st *stanza.Stock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := *st
+	s.at = &c
+}
+
+// count gives what the service has and wants.
+func (s *stockKeeper) count() (have, target uint32, lastResort bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at == nil {
+		return 0, 0, false
+	}
+	return s.at.Available, s.at.Target, s.at.LastResort
+}
+
+// replenish publishes what is missing.
+func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
+	s.busy.Lock()
+	defer s.busy.Unlock()
+	home, err := c.serviceOf(ctx, c.account)
+	if err != nil {
+		return err
+	}
+	if c.store.RolledBack() && !s.renewed {
+		// The restored packages may have been used since the backup.
+		if err := c.ask(ctx, "set", home, &stanza.RetractKeyPackages{Device: c.device}, nil); err != nil {
+			return err
+		}
+		s.renewed = true
+		s.told(&stanza.Stock{Device: c.device})
+	}
+	s.mu.Lock()
+	at := s.at
+	s.mu.Unlock()
+	if at == nil {
+		if at, err = s.ask(ctx, c, home); err != nil {
+			return err
+		}
+	}
+	want := uint32(defaultKeyPackages)
+	if c.cfg.KeyPackages > 0 {
+		want = uint32(c.cfg.KeyPackages)
+	} else if at.Target > 0 {
+		want = min(at.Target, 200)
+	}
+	now := c.cfg.clock()
+	var fresh []*stockedPackage
+	renew := !at.LastResort || at.LastResortUsed > 0 || s.lastResortOld(now)
+	// Packages that the service still counts and that are about to expire are
+	// no use to anybody: as many are added.
+	if expiring := s.expiring(now); at.Available-min(at.Available, expiring) < want-want/3 {
+		for range want - (at.Available - min(at.Available, expiring)) {
+			p, err := c.newKeyPackage(false, now)
+			if err != nil {
+				return err
+			}
+			fresh = append(fresh, p)
+		}
+	}
+	if renew {
+		p, err := c.newKeyPackage(true, now)
+		if err != nil {
+			return err
+		}
+		fresh = append(fresh, p)
+	}
+	if err := s.store(c, fresh, now); err != nil {
+		return err
+	}
+	c.fail("key-packages-stored")
+	return s.publish(ctx, c, home, fresh)
+}
+
+func (s *stockKeeper) ask(ctx context.Context, c *Client, home string) (*stanza.Stock, error) {
+	var count stanza.Count
+	if err := c.ask(ctx, "get", home, &stanza.CountQuery{}, &count); err != nil {
+		return nil, err
+	}
+	at := &stanza.Stock{Device: c.device}
+	for _, d := range count.Devices {
+		if d.ID == c.device {
+			at.Available, at.LastResort = d.Available, d.LastResort
+		}
+	}
+	s.told(at)
+	return at, nil
+}
+
+func (s *stockKeeper) lastResortOld(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.have {
+		if k.LastResort && !k.Retired {
+			return now.Sub(k.Made) > lastResortAge
+		}
+	}
+	return true
+}
+
+func (s *stockKeeper) expiring(now time.Time) (n uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.have {
+		if !k.LastResort && now.After(k.Expires.Add(-renewBefore)) {
+			n++
+		}
+	}
+	return n
+}
+
+type stockedPackage struct {
+	ref     string
+	public  []byte
+	stocked *stocked
+}
+
+func (c *Client) newKeyPackage(lastResort bool, now time.Time) (*stockedPackage, error) {
+	p, err := mls.NewKeyPackage(c.mls, c.suite, c.identity, &mls.KeyPackageOptions{LastResort: lastResort, DeviceID: c.device[:]})
+	if err != nil {
+		return nil, fmt.Errorf("client: making a key package: %w", err)
+	}
+	ref, err := p.KeyPackage.Ref()
+	if err != nil {
+		return nil, fmt.Errorf("client: making a key package: %w", err)
+	}
+	return &stockedPackage{
+		ref: hex.EncodeToString(ref), public: p.KeyPackage.Message().Bytes(),
+		stocked: &stocked{Private: p.Marshal(), LastResort: lastResort, Made: now.UTC(), Expires: time.Unix(int64(p.KeyPackage.LeafNode.Lifetime.NotAfter), 0).UTC()},
+	}, nil
+}
+
+// store writes the private parts, and deletes those that nobody can need.
+func (s *stockKeeper) store(c *Client, fresh []*stockedPackage, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ops []store.Op
+	put := func(ref string, k *stocked) error {
+		b, err := json.Marshal(k)
+		if err != nil {
+			return err
+		}
+		ops = append(ops, store.Put(stockPrefix+ref, b))
+		return nil
+	}
+	for _, p := range fresh {
+		if p.stocked.LastResort {
+			for ref, k := range s.have {
+				if k.LastResort && !k.Retired {
+					k.Retired = true
+					// It may be in a Welcome that is under way.
+					k.Expires = minTime(k.Expires, now.Add(expiredGrace))
+					if err := put(ref, k); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		if err := put(p.ref, p.stocked); err != nil {
+			return err
+		}
+	}
+	var dead []string
+	for ref, k := range s.have {
+		if now.After(k.Expires.Add(expiredGrace)) {
+			ops = append(ops, store.Delete(stockPrefix+ref))
+			dead = append(dead, ref)
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	if err := c.store.Apply(context.Background(), ops); err != nil {
+		return err
+	}
+	for _, p := range fresh {
+		s.have[p.ref] = p.stocked
+	}
+	for _, ref := range dead {
+		delete(s.have, ref)
+	}
+	return nil
+}
+
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// publish sends the public parts, as many at a time as fit.
+func (s *stockKeeper) publish(ctx context.Context, c *Client, home string, fresh []*stockedPackage) error {
+	room := int(c.limitsOf(ctx, home).MaxBytes)*3/4 - 1024
+	for len(fresh) > 0 {
+		req := &stanza.PublishKeyPackages{Device: c.device}
+		size, n := 0, 0
+		for n < len(fresh) && (n == 0 || size+len(fresh[n].public)+64 <= room) {
+			size += len(fresh[n].public) + 64
+			req.KeyPackages = append(req.KeyPackages, stanza.KeyPackage{Bytes: fresh[n].public, LastResort: fresh[n].stocked.LastResort})
+			n++
+		}
+		var reply stanza.Published
+		err := c.ask(ctx, "set", home, req, &reply)
+		if d := retryAfter(err); err != nil && d > 0 && ctx.Err() == nil {
+			c.sleep(ctx, d)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.told(&reply.Stock)
+		fresh = fresh[n:]
+	}
+	return nil
+}
+
+// Logout takes this device's key packages back, so that nobody adds it any
+// more. It leaves no group.
+func (c *Client) Logout(ctx context.Context) error {
+	home, err := c.serviceOf(ctx, c.account)
+	if err != nil {
+		return err
+	}
+	return c.ask(ctx, "set", home, &stanza.RetractKeyPackages{Device: c.device}, nil)
+}

@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+// This file holds the operations on a group's membership and rules.
+
+// GroupOptions are choices for a new group. Nil and the zero value are usable.
+type GroupOptions struct {
+	// Service is the JID of the delivery service to create it on. Empty: the
+	// home service.
+	Service string
+	// Local is the local part of the group's JID. Empty: the service chooses.
+	Local string
+	// Policy are the rules. Nil: groupdata.DefaultPolicy.
+	Policy *groupdata.Policy
+	// PrivateHandshakes hides from the delivery service who changes what, at the
+	// price that it cannot check it (PROTOCOL.md §0).
+	PrivateHandshakes bool
+}
+
+// CreateGroup makes a group with this device as its only member and this
+// account as its owner. name is for people and may be empty.
+func (c *Client) CreateGroup(ctx context.Context, name string, o *GroupOptions) (*Group, error) {
+	if o == nil {
+		o = &GroupOptions{}
+	}
+	host, err := c.createOn(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	group, local, err := c.reserve(ctx, host, o.Local)
+	if err != nil {
+		return nil, err
+	}
+	policy := groupdata.DefaultPolicy()
+	if o.Policy != nil {
+		policy = *o.Policy
+	}
+	mode := groupdata.Public
+	if o.PrivateHandshakes {
+		mode = groupdata.Private
+	}
+	limits := c.limitsOf(ctx, host)
+	st, err := c.newState(group, name, mode, groupdata.NewRoles(c.account, policy), limits.ExternalSender)
+	if err != nil {
+		return nil, err
+	}
+	g := newGroup(c, group, randomID()[:16])
+	st, err = c.bindState(g, st)
+	if err != nil {
+		return nil, err
+	}
+	g.loaded, g.fresh = true, true
+	g.setState(st)
+	g.setStatus(statusCreating)
+	g.meta.Updated = c.cfg.clock().UTC()
+	chain := groupdata.Genesis(st.GroupID())
+	g.setChain(0, chain)
+	gi, err := st.GroupInfo(&mls.GroupInfoOptions{ExternalPub: true, InlineTree: true})
+	if err != nil {
+		return nil, fmt.Errorf("client: describing the group: %w", err)
+	}
+	// Stored before it exists: a crash leaves a row that the next start
+	// removes, never a group without keys.
+	if err := g.b.flush(g.b.add(append(g.stateOps(), g.metaOp())...)); err != nil {
+		return nil, err
+	}
+	req := &stanza.CreateGroup{Local: local, GroupInfo: stanza.Object{Bytes: gi.Bytes()}, Config: groupConfigForm(&policy, mode)}
+	var made stanza.Created
+	if err := c.createAt(ctx, host, req, &made); err != nil {
+		_ = c.store.Apply(context.Background(), []store.Op{store.DeletePrefix("g/" + g.id + "/")})
+		return nil, fmt.Errorf("client: creating %s: %w", group, err)
+	}
+	g.mu.Lock()
+	g.setStatus(statusJoined)
+	ticket := g.b.add(g.metaOp())
+	g.mu.Unlock()
+	if err := g.b.flush(ticket); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.groups[group] = g
+	c.mu.Unlock()
+	c.ensureService(host)
+	return g, nil
+}
+
+// createAt creates, and asks again when the answer is lost: the same GroupInfo
+// is recognised by its group_id.
+func (c *Client) createAt(ctx context.Context, host string, req *stanza.CreateGroup, made *stanza.Created) error {
+	for lost := 1; ; lost++ {
+		err := c.ask(ctx, "set", host, req, made)
+		if err == nil || !unknownOutcome(err) || lost > 4 || ctx.Err() != nil {
+			return err
+		}
+		c.sleep(ctx, backoff(lost))
+	}
+}
+
+func groupConfigForm(p *groupdata.Policy, mode groupdata.HandshakeMode) *stanza.Form {
+	cfg := stanza.DefaultGroupConfig()
+	cfg.AddPolicy, cfg.RemovePolicy = stanza.Role(p.Add.String()), stanza.Role(p.Remove.String())
+	cfg.Access = stanza.AccessInvite
+	switch p.ExternalJoin {
+	case groupdata.NobodyJoins:
+		cfg.ExternalJoin = stanza.ExternalNone
+	case groupdata.MembersJoin:
+		cfg.ExternalJoin = stanza.ExternalMembers
+	case groupdata.AnyoneJoins:
+		cfg.ExternalJoin, cfg.Access = stanza.ExternalAnyone, stanza.AccessOpen
+	}
+	cfg.MaxDevices = uint64(p.MaxDevices)
+	cfg.AnnounceOnly = p.Send >= groupdata.Admin
+	cfg.WireFormat = stanza.PublicHandshake
+	if mode == groupdata.Private {
+		cfg.WireFormat = stanza.PrivateHandshake
+	}
+	return cfg.Form(stanza.FormSubmit)
+}
+
+func (c *Client) createOn(ctx context.Context, o *GroupOptions) (string, error) {
+	if o.Service != "" {
+		return bareJID(o.Service)
+	}
+	host, err := c.serviceOf(ctx, c.account)
+	if err != nil {
+		return "", err
+	}
+	if strings.Contains(host, "@") {
+		return "", fmt.Errorf("client: %s keeps the key packages of this account and no groups: set GroupOptions.Service", host)
+	}
+	return host, nil
+}
+
+// reserve fixes the group's JID, which the group itself will name.
+func (c *Client) reserve(ctx context.Context, host, local string) (group, part string, err error) {
+	var res stanza.Reserved
+	err = c.ask(ctx, "set", host, &stanza.ReserveGroup{Local: local}, &res)
+	var refused *stanza.Error
+	switch {
+	case err == nil:
+		j, err := jid.Parse(res.JID)
+		if err != nil || j.Domainpart() != host || j.Localpart() == "" || j.Resourcepart() != "" {
+			return "", "", fmt.Errorf("client: %s has reserved the address %q, which is not one of its own", host, res.JID)
+		}
+		return j.String(), j.Localpart(), nil
+	case errors.As(err, &refused) && refused.Condition == stanza.FeatureNotImplemented && local != "":
+		j, err := jid.New(local, host, "")
+		if err != nil {
+			return "", "", fmt.Errorf("client: the name %q cannot be part of an address: %w", local, err)
+		}
+		return j.String(), j.Localpart(), nil
+	}
+	return "", "", fmt.Errorf("client: reserving a name on %s: %w", host, err)
+}
+
+// newState makes the MLS group of epoch 0.
+func (c *Client) newState(group, name string, mode groupdata.HandshakeMode, roles *groupdata.Roles, externalSender []byte) (*mls.Group, error) {
+	gd, err := (&groupdata.Group{JID: group, Name: name, Handshake: mode}).Encode()
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	rd, err := roles.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	data := mls.AppData{}.With(groupdata.ComponentGroup, gd).With(groupdata.ComponentRoles, rd)
+	ext := mls.Extensions{data.Extension(), (&mls.RequiredCapabilities{
+		Extensions: []mls.ExtensionType{mls.ExtensionAppDataDictionary},
+		Proposals:  []mls.ProposalType{mls.ProposalAppDataUpdate, mls.ProposalSelfRemove},
+	}).Extension()}
+	if len(externalSender) > 0 {
+		x, err := externalSenders(externalSender)
+		if err != nil {
+			return nil, fmt.Errorf("client: the delivery service's key for removals: %w", err)
+		}
+		ext = append(ext, x)
+	}
+	st, err := mls.NewGroup(c.mls, c.suite, nil, c.identity, &mls.GroupOptions{Extensions: ext, DeviceID: c.device[:]})
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return st, nil
+}
+
+// externalSenders makes the extension of the one ExternalSender that a service
+// has advertised, as it is encoded.
+func externalSenders(sender []byte) (mls.Extension, error) {
+	n := len(sender)
+	if n >= 1<<14 {
+		return mls.Extension{}, fmt.Errorf("it has %d bytes", n)
+	}
+	x := mls.Extension{Type: mls.ExtensionExternalSenders, Data: append([]byte{0x40 | byte(n>>8), byte(n)}, sender...)}
+	if n < 64 {
+		x.Data = append([]byte{byte(n)}, sender...)
+	}
+	list, err := mls.Extensions{x}.ExternalSenders()
+	if err == nil && len(list) != 1 {
+		err = fmt.Errorf("it names %d senders", len(list))
+	}
+	return x, err
+}
+
+// bindState gives a state the group's own configuration, by way of its stored
+// form.
+func (c *Client) bindState(g *Group, st *mls.Group) (*mls.Group, error) {
+	bound, err := mls.Load(g.cfg, st.Save())
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return bound, nil
+}
+
+// Destroy ends the group for everybody; only owners can. alternate is the JID
+// of a group to use instead, and may be empty as reason may.
+func (g *Group) Destroy(ctx context.Context, reason, alternate string) error {
+	if err := g.c.ask(ctx, "set", g.jid, &stanza.Destroy{JID: alternate, Reason: reason}, nil); err != nil {
+		return fmt.Errorf("client: destroying %s: %w", g.jid, err)
+	}
+	g.update(func(r *received) { g.destroyed(&stanza.Destroyed{JID: alternate, Reason: reason}, r, 0, time.Time{}) })
+	return nil
+}
+
+// Remove takes accounts, with all their devices, out of the group.
+func (g *Group) Remove(ctx context.Context, accounts ...string) error {
+	want := make(map[string]bool)
+	for _, a := range accounts {
+		j, err := bareJID(a)
+		if err != nil {
+			return err
+		}
+		if j == g.c.account {
+			return errors.New("client: a device cannot remove itself: use Leave")
+		}
+		want[j] = true
+	}
+	return g.commit(ctx, func() (*mls.CommitOptions, error) {
+		o := &mls.CommitOptions{}
+		for m := range g.state.Members() {
+			if want[leafIdentity(m.Leaf)] {
+				o.Remove = append(o.Remove, m.Index)
+			}
+		}
+		st, err := g.agreed()
+		if err != nil {
+			return nil, err
+		}
+		roles := st.Roles
+		for a := range want {
+			if roles != nil && roles.Entries[a] > groupdata.Outcast {
+				// A role that stays would let them come back from outside.
+				roles = roles.With(a, groupdata.None)
+			}
+		}
+		if roles != nil && roles != st.Roles {
+			if err := setRoles(o, roles); err != nil {
+				return nil, err
+			}
+		}
+		if o.Remove == nil && len(o.AppData) == 0 {
+			return nil, errNothingToDo
+		}
+		return o, nil
+	})
+}
+
+// RemoveDevice takes one device of an account out of the group.
+func (g *Group) RemoveDevice(ctx context.Context, account string, device DeviceID) error {
+	account, err := bareJID(account)
+	if err != nil {
+		return err
+	}
+	if account == g.c.account && device == g.c.device {
+		return errors.New("client: a device cannot remove itself: use Leave")
+	}
+	return g.commit(ctx, func() (*mls.CommitOptions, error) {
+		o := &mls.CommitOptions{}
+		for m := range g.state.Members() {
+			if leafIdentity(m.Leaf) == account && deviceOf(m.Leaf) == device {
+				o.Remove = append(o.Remove, m.Index)
+			}
+		}
+		if o.Remove == nil {
+			return nil, errNothingToDo
+		}
+		return o, nil
+	})
+}
+
+// setRoles puts a new roles component into a commit.
+func setRoles(o *mls.CommitOptions, roles *groupdata.Roles) error {
+	b, err := roles.Encode()
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	o.AppData = append(o.AppData, &mls.AppDataUpdate{Component: groupdata.ComponentRoles, Op: mls.AppDataUpdateOp, Update: b})
+	return nil
+}
+
+// SetRole changes what an account may do. Outcast bans it: its devices are
+// removed in the same commit.
+func (g *Group) SetRole(ctx context.Context, account string, role Role) error {
+	account, err := bareJID(account)
+	if err != nil {
+		return err
+	}
+	return g.commit(ctx, func() (*mls.CommitOptions, error) {
+		st, err := g.agreed()
+		if err != nil {
+			return nil, err
+		}
+		if st.Roles == nil {
+			return nil, errors.New("client: the group has no roles")
+		}
+		o := &mls.CommitOptions{}
+		if role == groupdata.Outcast {
+			for m := range g.state.Members() {
+				if leafIdentity(m.Leaf) == account {
+					o.Remove = append(o.Remove, m.Index)
+				}
+			}
+		}
+		if st.Roles.Of(account, g.accounts[account] > 0) == role && st.Roles.Entries[account] == role && o.Remove == nil {
+			return nil, errNothingToDo
+		}
+		return o, setRoles(o, st.Roles.With(account, role))
+	})
+}
+
+// SetPolicy changes the rules that are not about one account; only owners can.
+func (g *Group) SetPolicy(ctx context.Context, p groupdata.Policy) error {
+	return g.commit(ctx, func() (*mls.CommitOptions, error) {
+		st, err := g.agreed()
+		if err != nil {
+			return nil, err
+		}
+		if st.Roles == nil {
+			return nil, errors.New("client: the group has no roles")
+		}
+		if st.Roles.Policy == p {
+			return nil, errNothingToDo
+		}
+		o := &mls.CommitOptions{}
+		return o, setRoles(o, &groupdata.Roles{Policy: p, Entries: st.Roles.Entries})
+	})
+}
+
+// Rename changes what people call the group.
+func (g *Group) Rename(ctx context.Context, name string) error {
+	return g.commit(ctx, func() (*mls.CommitOptions, error) {
+		st, err := g.agreed()
+		if err != nil {
+			return nil, err
+		}
+		if st.Group == nil {
+			return nil, errors.New("client: the group has no group component")
+		}
+		if st.Group.Name == name {
+			return nil, errNothingToDo
+		}
+		next := *st.Group
+		next.Name = name
+		b, err := next.Encode()
+		if err != nil {
+			return nil, fmt.Errorf("client: %w", err)
+		}
+		return &mls.CommitOptions{AppData: []*mls.AppDataUpdate{{Component: groupdata.ComponentGroup, Op: mls.AppDataUpdateOp, Update: b}}}, nil
+	})
+}
+
+// UpdateKeys changes this device's keys in the group at once, after which a
+// stolen copy of the old ones opens nothing new. The client does it on its own
+// from time to time.
+func (g *Group) UpdateKeys(ctx context.Context) error {
+	return g.commit(ctx, func() (*mls.CommitOptions, error) { return &mls.CommitOptions{ForcePath: true}, nil })
+}
+
+// Leave takes this device out of the group. Its keys are deleted; with
+// everywhere, all devices of the account leave. A member that stays completes
+// it, by a commit without this device.
+func (g *Group) Leave(ctx context.Context, everywhere bool) error {
+	if err := g.usable(ctx); err != nil {
+		return err
+	}
+	msg, _, err := g.state.ProposeSelfRemove(&mls.ProposeOptions{Wire: g.wire()})
+	if err != nil {
+		g.mu.Unlock()
+		return fmt.Errorf("client: leaving: %w", err)
+	}
+	epoch := g.state.Epoch()
+	alone := len(g.accounts) == 1 && g.state.MemberCount() == 1
+	g.meta.Leaving = true
+	ticket := g.b.add(append(g.stateOps(), g.metaOp())...)
+	b := g.b
+	g.mu.Unlock()
+	if err := b.flush(ticket); err != nil {
+		return err
+	}
+	if alone {
+		// Nobody is left to commit it: the group ends with its last member.
+		if err := g.Destroy(ctx, "", ""); err != nil {
+			return err
+		}
+	} else {
+		req := &stanza.Leave{Proposals: []stanza.Proposal{{Epoch: epoch, Ref: stanza.MessageRef(msg.Bytes()), Bytes: msg.Bytes()}}}
+		if !everywhere {
+			req.Device = g.c.device
+		}
+		var acc stanza.Accepted
+		err := g.c.ask(ctx, "set", g.jid, req, &acc)
+		var se *stanza.StaleEpoch
+		if errors.As(err, &se) {
+			if err := g.catchUp(ctx, se.Head); err != nil {
+				return err
+			}
+			return g.Leave(ctx, everywhere)
+		}
+		if err != nil {
+			return fmt.Errorf("client: leaving %s: %w", g.jid, err)
+		}
+	}
+	g.update(func(r *received) { g.left(r) })
+	g.setStatusAfterLeave()
+	return nil
+}
+
+func (g *Group) setStatusAfterLeave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.meta.Status == statusJoined || g.meta.Status == statusGone {
+		g.setStatus(statusLeft)
+		g.b.add(g.metaOp())
+		g.flushSoon()
+	}
+}
+
+func (g *Group) wire() mls.WireFormat {
+	if g.private() {
+		return mls.WireFormatPrivateMessage
+	}
+	return mls.WireFormatPublicMessage
+}

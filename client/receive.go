@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+	"github.com/lockstep-im/lockstep/stanza/xmlpull"
+)
+
+// This file takes a group's log entries, however they arrive, in the order of
+// their seq: each exactly once, with its chain checked, and everything that it
+// changes in one write before anybody hears of it.
+
+// entry is one entry of a group's log, or an ephemeral message with seq 0.
+type entry struct {
+	seq   uint64
+	epoch uint64
+	kind  groupdata.Kind
+	id    string
+	stamp time.Time
+	bytes []byte
+	chain stanza.Hash // after the entry, as the service states it; zero: not stated
+	hash  stanza.Hash // of the bytes when they are not here
+	gone  bool        // a tombstone
+	live  bool        // came by itself, not from a page
+	last  bool        // the page with it ended here
+}
+
+func kindOf(k stanza.EntryKind) groupdata.Kind { return groupdata.Kind(k) }
+
+const (
+	// maxBuffered is how many entries ahead of the order are kept. More come
+	// back from the log.
+	maxBuffered = 2048
+	// maxBatch is how many entries share one write.
+	maxBatch = 256
+)
+
+// arrived takes an entry in. It never blocks on the network or the store.
+func (g *Group) arrived(e *entry) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case e.seq == 0:
+		if len(g.queue) < maxBuffered && g.meta.Status == statusJoined {
+			g.ephemeral = append(g.ephemeral, e)
+		}
+	case e.seq <= g.meta.Seq && g.loaded:
+		return // seen
+	default:
+		g.head = max(g.head, e.seq)
+		if len(e.bytes) == 0 && !e.gone && e.hash.IsZero() {
+			// Too large for a stanza: the log gives it in pieces.
+			g.fetchLocked()
+			return
+		}
+		if _, dup := g.queue[e.seq]; !dup {
+			if e.live && len(g.queue) >= maxBuffered {
+				g.fetchLocked()
+				return
+			}
+			g.queue[e.seq] = e
+		}
+	}
+	g.workLocked()
+}
+
+func (g *Group) workLocked() {
+	if g.working || g.c.life.Err() != nil {
+		return
+	}
+	g.working = true
+	g.c.wg.Add(1)
+	go func() {
+		defer g.c.wg.Done()
+		g.work()
+	}()
+}
+
+// work processes what has arrived until nothing more is in order.
+func (g *Group) work() {
+	for {
+		g.mu.Lock()
+		more := false
+		if err := g.load(); err != nil {
+			g.c.log.Error("loading a group", "group", g.jid, "error", err)
+		} else {
+			more = g.step()
+		}
+		if !more {
+			g.working = false
+			if len(g.queue) > 0 && !g.fetching {
+				// A gap: something was lost, or is still under way. The log
+				// has it either way.
+				g.fetchLocked()
+			}
+			g.mu.Unlock()
+			return
+		}
+		g.mu.Unlock()
+	}
+}
+
+// step processes one batch and writes it. Called with the lock held, which it
+// gives up while writing. It reports whether it did anything.
+func (g *Group) step() bool {
+	if g.meta.Status != statusJoined || g.state == nil || g.rejoining {
+		clear(g.queue)
+		g.ephemeral = nil
+		return false
+	}
+	var r received
+	for n := 0; n < maxBatch; n++ {
+		e := g.queue[g.meta.Seq+1]
+		if e == nil {
+			break
+		}
+		delete(g.queue, e.seq)
+		g.process(e, &r)
+		if g.meta.Status != statusJoined {
+			break
+		}
+	}
+	for _, e := range g.ephemeral {
+		g.processEphemeral(e, &r)
+	}
+	g.ephemeral = nil
+	if !r.any {
+		return false
+	}
+	for seq := range g.queue {
+		if seq <= g.meta.Seq {
+			delete(g.queue, seq)
+		}
+	}
+	ops := r.ops
+	if g.state != nil {
+		ops = append(ops, g.stateOps()...)
+	}
+	ops = append(ops, g.metaOp())
+	b, seq := g.b, g.meta.Seq
+	ticket := b.add(ops...)
+	g.mu.Unlock()
+	g.c.fail("processed")
+	var err error
+	if r.flush {
+		if err = b.flush(ticket); err == nil {
+			g.stored.Store(seq)
+		}
+	} else {
+		g.flushSoon()
+	}
+	g.c.fail("stored")
+	if err == nil {
+		g.out.push(r.items...)
+	} else {
+		g.c.log.Error("writing received messages", "group", g.jid, "error", err)
+	}
+	for _, fn := range r.after {
+		fn()
+	}
+	g.mu.Lock()
+	g.signal()
+	return err == nil
+}
+
+// received gathers what a batch of entries has led to.
+type received struct {
+	any   bool
+	flush bool // something must be durable before anybody hears of it
+	ops   []store.Op
+	items []item
+	after []func() // without the lock, when all is durable
+}
+
+// put adds an event.
+func (r *received) put(g *Group, ev Event, seq uint64, at time.Time) {
+	it, op := g.eventOp(ev, seq, at)
+	r.items, r.ops, r.flush = append(r.items, it), append(r.ops, op), true
+}
+
+// eventOp makes an event's row. Called with the lock held.
+func (g *Group) eventOp(ev Event, seq uint64, at time.Time) (item, store.Op) {
+	m := ev.Meta()
+	m.Group, m.Seq, m.Time = g.jid, seq, at.UTC()
+	if at.IsZero() {
+		m.Time = g.c.cfg.clock().UTC()
+	}
+	row := g.newRow("e")
+	m.ID = row[len("g/"):]
+	b, err := encodeEvent(ev)
+	if err != nil {
+		panic("client: internal error: encoding an event: " + err.Error())
+	}
+	return item{row: row, event: ev}, store.Put(row, append([]byte{rowEvent}, b...))
+}
+
+// deliverAfter hands an item over once its row is durable.
+func (g *Group) deliverAfter(ticket uint64, items ...item) {
+	b := g.b
+	g.c.wg.Add(1)
+	go func() {
+		defer g.c.wg.Done()
+		if b.flush(ticket) == nil {
+			g.out.push(items...)
+		}
+	}()
+}
+
+// First bytes of inbox rows.
+const (
+	rowMessage = 'm'
+	rowEvent   = 'e'
+)
+
+// storedIncoming is the row of a message that was opened and not yet handed
+// over.
+type storedIncoming struct {
+	ID        string    `json:"id"`
+	Seq       uint64    `json:"seq"`
+	Epoch     uint64    `json:"epoch"`
+	Sender    Who       `json:"sender"`
+	Time      time.Time `json:"time"`
+	Plain     []byte    `json:"plain"`
+	Ephemeral bool      `json:"ephemeral,omitempty"`
+}
+
+// message builds what the application gets.
+func (g *Group) message(s *storedIncoming) (*Message, error) {
+	var doc xmlpull.Doc
+	env, err := parseEnvelope(&doc, s.Plain)
+	if err != nil {
+		return nil, err
+	}
+	m := &Message{
+		ID: s.ID, Group: g, Seq: s.Seq, Epoch: s.Epoch, Sender: s.Sender, Own: s.Sender.JID == g.c.account,
+		Time: s.Time, Sent: env.sent, Ephemeral: s.Ephemeral,
+	}
+	m.read(env.content)
+	return m, nil
+}
+
+func (g *Group) decodeItem(row string, value []byte) (item, error) {
+	if len(value) == 0 {
+		return item{}, errors.New("client: an empty row")
+	}
+	switch value[0] {
+	case rowMessage:
+		var s storedIncoming
+		if err := json.Unmarshal(value[1:], &s); err != nil {
+			return item{}, err
+		}
+		m, err := g.message(&s)
+		return item{row: row, message: m}, err
+	case rowEvent:
+		ev, err := decodeEvent(value[1:])
+		return item{row: row, event: ev}, err
+	}
+	return item{}, fmt.Errorf("client: unknown row of kind %q", value[0])
+}
+
+// process takes the next entry of the log. Whatever is in it, the log goes on
+// behind it. Called with the lock held.
+func (g *Group) process(e *entry, r *received) {
+	r.any = true
+	g.checkChain(e, r)
+	if e.gone {
+		g.lost(e.seq, e.seq, r, e.stamp)
+		if e.kind == groupdata.Commit {
+			g.mustRejoin("a commit is no longer in the log", r)
+		}
+		return
+	}
+	switch e.kind {
+	case groupdata.Application:
+		g.processApplication(e, r)
+	case groupdata.Proposal, groupdata.Commit:
+		g.processHandshake(e, r)
+	case groupdata.Control:
+		g.processControl(e, r)
+	}
+}
+
+// checkChain computes the chain over the entry and compares it with what the
+// service states.
+func (g *Group) checkChain(e *entry, r *received) {
+	hash := e.hash
+	if len(e.bytes) > 0 {
+		hash = stanza.MessageRef(e.bytes)
+	}
+	prev, err := groupdata.ChainFromBytes(g.meta.Chain)
+	g.meta.Seq = e.seq
+	if err != nil {
+		// The first entry after joining: the service's word, until members
+		// confirm it.
+		if !e.chain.IsZero() {
+			g.setChain(e.seq, groupdata.Chain(e.chain))
+		}
+		return
+	}
+	next := prev.NextHashed(e.seq, e.kind, e.epoch, hash)
+	if !e.chain.IsZero() && next != groupdata.Chain(e.chain) {
+		r.put(g, &Misbehaved{
+			Reason: "the delivery service states another chain than its own log has",
+			Evidence: Evidence{
+				Seq: e.seq, Ours: next.String(), Theirs: e.chain.String(), Epoch: e.epoch, Message: e.bytes,
+			},
+		}, e.seq, e.stamp)
+	}
+	g.setChain(e.seq, next)
+}
+
+func (g *Group) setChain(seq uint64, c groupdata.Chain) {
+	g.meta.Chain = c[:]
+	if len(g.meta.Ring) >= ringSize {
+		copy(g.meta.Ring, g.meta.Ring[1:])
+		g.meta.Ring = g.meta.Ring[:ringSize-1]
+	}
+	g.meta.Ring = append(g.meta.Ring, ringEntry{seq, bytes.Clone(c[:])})
+}
+
+// checkPosition compares what a member has verified of the log with what this
+// client has: the one thing a service that shows two histories cannot forge.
+func (g *Group) checkPosition(aad []byte, e *entry, sender mls.Member, r *received) {
+	p, ok, err := groupdata.ParseAAD(aad)
+	if err != nil || !ok {
+		return
+	}
+	w := g.who(sender)
+	ev := Evidence{Member: &w, Seq: p.Seq, Theirs: p.Chain.String(), Epoch: e.epoch, Message: e.bytes}
+	if e.seq != 0 && p.Seq >= e.seq || e.seq == 0 && p.Seq > max(g.head, g.meta.Seq)+maxBuffered {
+		r.put(g, &ForkDetected{Reason: fmt.Sprintf("%s had seen entry %d of the log before it sent entry %d", w.JID, p.Seq, e.seq), Evidence: ev}, e.seq, e.stamp)
+		return
+	}
+	for _, k := range g.meta.Ring {
+		if k.Seq == p.Seq {
+			if !bytes.Equal(k.Chain, p.Chain[:]) {
+				c, _ := groupdata.ChainFromBytes(k.Chain)
+				ev.Ours = c.String()
+				r.put(g, &ForkDetected{Reason: fmt.Sprintf("the delivery service has shown %s another history up to entry %d than this client", w.JID, p.Seq), Evidence: ev}, e.seq, e.stamp)
+			}
+			return
+		}
+	}
+}
+
+// processApplication opens a message.
+func (g *Group) processApplication(e *entry, r *received) {
+	if m := g.byRef[stanza.MessageRef(e.bytes)]; m != nil {
+		g.ownMessage(m, e, r)
+		return
+	}
+	msg, err := mls.ParseMessage(e.bytes)
+	if err != nil {
+		g.undecryptable(e, r, err)
+		return
+	}
+	got, err := g.state.Process(msg)
+	if err != nil {
+		if errors.Is(err, mls.ErrReplay) {
+			// The key was used already: a message that was delivered before a
+			// failed write, or one that the service plays again. Either way it
+			// must not be shown twice.
+			g.c.log.Debug("a message came twice", "group", g.jid, "seq", e.seq)
+			return
+		}
+		g.undecryptable(e, r, err)
+		return
+	}
+	switch m := got.(type) {
+	case *mls.ApplicationMessage:
+		g.checkPosition(m.AAD, e, m.Sender, r)
+		g.incoming(m, e, r)
+	case *mls.OwnMessage:
+		// Sealed by this device, and not known to this store.
+		g.storeIsOld(e, r)
+	default:
+		g.undecryptable(e, r, fmt.Errorf("an application entry holds a handshake message"))
+	}
+}
+
+// incoming turns an opened message into what the application gets.
+func (g *Group) incoming(m *mls.ApplicationMessage, e *entry, r *received) {
+	w := g.who(m.Sender)
+	if st, err := g.agreed(); err == nil && st.Roles != nil {
+		if err := st.Roles.CanSend(w.JID, true); err != nil {
+			g.undecryptable(e, r, fmt.Errorf("%s may not send: %w", w.JID, err))
+			return
+		}
+	}
+	var doc xmlpull.Doc
+	env, err := parseEnvelope(&doc, m.Data)
+	if err == nil {
+		err = env.check(w.JID, g.jid)
+	}
+	if err != nil {
+		g.undecryptable(e, r, err)
+		return
+	}
+	id := e.id
+	if id == "" {
+		id = fmt.Sprintf("%s/%d", g.jid, e.seq)
+	}
+	s := &storedIncoming{ID: id, Seq: e.seq, Epoch: m.Epoch, Sender: w, Time: e.stamp.UTC(), Plain: m.Data, Ephemeral: e.seq == 0}
+	out := &Message{ID: id, Group: g, Seq: e.seq, Epoch: m.Epoch, Sender: w, Own: w.JID == g.c.account, Time: s.Time, Sent: env.sent, Ephemeral: s.Ephemeral}
+	out.read(env.content)
+	g.trustMessage(env, m.Sender, w, e, r)
+	if e.seq == 0 {
+		r.items = append(r.items, item{message: out})
+		return
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic("client: internal error: encoding a message: " + err.Error())
+	}
+	row := g.newRow("e")
+	r.ops = append(r.ops, store.Put(row, append([]byte{rowMessage}, b...)))
+	r.items = append(r.items, item{row: row, message: out})
+	r.flush = true
+}
+
+// ownMessage is an entry that this device has sent.
+func (g *Group) ownMessage(m *outMessage, e *entry, r *received) {
+	r.ops = append(r.ops, store.Delete(m.row))
+	g.dropOut(m)
+	if m.accepted {
+		return
+	}
+	// The answer was lost; the log is as good.
+	m.accepted = true
+	if !m.waited {
+		r.put(g, &SentLater{OriginID: m.origin}, e.seq, e.stamp)
+	}
+	m.finish(&Sent{ID: e.id, Seq: e.seq, Epoch: m.epoch, OriginID: m.origin, Time: e.stamp}, nil)
+}
+
+// processEphemeral opens a message that is in no log.
+func (g *Group) processEphemeral(e *entry, r *received) {
+	msg, err := mls.ParseMessage(e.bytes)
+	if err != nil {
+		return
+	}
+	got, err := g.state.Process(msg)
+	if m, ok := got.(*mls.ApplicationMessage); ok && err == nil {
+		r.any = true
+		g.incoming(m, e, r)
+	}
+}
+
+func (g *Group) undecryptable(e *entry, r *received, err error) {
+	g.c.log.Warn("cannot open a message", "group", g.jid, "seq", e.seq, "epoch", e.epoch, "error", err)
+	if e.seq != 0 {
+		r.put(g, &Undecryptable{Reason: err.Error()}, e.seq, e.stamp)
+	}
+}
+
+func (g *Group) lost(from, to uint64, r *received, at time.Time) {
+	r.put(g, &HistoryLost{From: from, To: to}, to, at)
+}
+
+// storeIsOld is what an own entry that the store does not know means: somebody
+// restored an old store, or runs two copies of it. The keys of this epoch may
+// have been used, so that none is used again: the group is rejoined with new
+// ones.
+func (g *Group) storeIsOld(e *entry, r *received) {
+	r.put(g, &RollbackDetected{
+		Reason:   "the log has an entry that this device sent and that its store does not know: a backup was restored, or two clients share one store; coming back with new keys",
+		Evidence: Evidence{Seq: e.seq, Epoch: e.epoch, Message: e.bytes},
+	}, e.seq, e.stamp)
+	g.mustRejoin("the store was restored from a backup", r)
+}
+
+// mustRejoin gives the state up. Called with the lock held, within a batch.
+func (g *Group) mustRejoin(reason string, r *received) {
+	g.setStatus(statusLost)
+	g.meta.Reason = reason
+	g.fresh = false
+	r.any, r.flush = true, true
+	r.after = append(r.after, func() { g.c.rejoinSoon(g) })
+}
+
+// processControl takes a notice of the delivery service.
+func (g *Group) processControl(e *entry, r *received) {
+	c := stanza.Control{Bytes: e.bytes}
+	p, err := c.Payload()
+	if err != nil {
+		return
+	}
+	switch v := p.(type) {
+	case *stanza.Destroyed:
+		g.destroyed(v, r, e.seq, e.stamp)
+	case *stanza.ReInitNotice:
+		// The group goes on with another group_id and other keys. Its members
+		// get a Welcome by the commit that follows.
+		g.mustRejoin("the group was reinitialised", r)
+	}
+}
+
+func (g *Group) destroyed(v *stanza.Destroyed, r *received, seq uint64, at time.Time) {
+	g.setStatus(statusGone)
+	g.meta.Reason = v.Reason
+	g.forget(r)
+	r.any = true
+	r.put(g, &Destroyed{Reason: v.Reason, Alternate: v.JID}, seq, at)
+}
+
+// forget deletes the group's secrets: it is over.
+func (g *Group) forget(r *received) {
+	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.DeletePrefix(g.row("o/")))
+	for _, m := range g.outbox {
+		if !m.accepted && !isDone(m.done) {
+			if !m.waited {
+				r.put(g, &SendFailed{OriginID: m.origin, Reason: "the group is over"}, 0, time.Time{})
+			}
+			m.finish(nil, ErrNotMember)
+		}
+	}
+	g.outbox, g.byRef = nil, make(map[stanza.Ref]*outMessage)
+	if g.pend != nil {
+		g.pend.resolve(outcomeGone, ErrNotMember)
+		g.pend = nil
+	}
+	g.state = nil
+	g.accounts = make(map[string]int)
+	r.flush = true
+}

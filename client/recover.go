@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+// This file comes into groups from outside, by an external commit: a new device
+// of an account that is a member, and a device whose state is lost or must not
+// be used any more. See RFC 9420 §12.4.3.2 and RFC 9750 §6.6.
+
+// reconcile compares what a service says of a group with what this client
+// knows, and does what is missing.
+func (c *Client) reconcile(ctx context.Context, it stanza.GroupItem) error {
+	c.mu.Lock()
+	g := c.groups[it.JID]
+	c.mu.Unlock()
+	status := statusNone
+	if g != nil {
+		status = g.statusNow()
+	}
+	switch status {
+	case statusJoined:
+		if err := g.catchUp(ctx, it.Head); err != nil {
+			return err
+		}
+		if g.statusNow() == statusLost {
+			return g.rejoin(ctx)
+		}
+		return nil
+	case statusLost:
+		return g.rejoin(ctx)
+	case statusLeft, statusGone:
+		return nil
+	}
+	// Unknown here, or removed once.
+	role, _ := groupdata.ParseRole(string(it.Affiliation))
+	if it.Welcome || it.Remote || role < groupdata.Visitor {
+		return nil
+	}
+	if status == statusRemoved && !it.InTree {
+		return nil // an admin has taken this device out: not coming back by itself
+	}
+	if _, err := c.joinExternally(ctx, it.JID, ""); err != nil {
+		var notMember *stanza.NotAMember
+		var rule *groupdata.RuleError
+		if errors.As(err, &notMember) || errors.As(err, &rule) {
+			c.log.Info("not joining a group of the account", "group", it.JID, "error", err)
+			return nil
+		}
+		return err
+	}
+	return nil
+}
+
+// Join joins a group from outside: one that is open, or one that this account
+// is a member of with another device.
+func (c *Client) Join(ctx context.Context, group string) (*Group, error) {
+	j, err := bareJID(group)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	g := c.groups[j]
+	c.mu.Unlock()
+	if g != nil && g.statusNow() == statusJoined {
+		return g, nil
+	}
+	return c.joinExternally(ctx, j, "")
+}
+
+// Rejoin gives this device's state of the group up and comes back with new
+// keys, accepting the group as the delivery service has it now. It is the way
+// out when the log has a commit that this client refuses to follow, once a
+// person has looked at the evidence.
+func (g *Group) Rejoin(ctx context.Context) error {
+	g.mu.Lock()
+	status := g.meta.Status
+	g.mu.Unlock()
+	if status != statusJoined && status != statusLost {
+		return ErrNotMember
+	}
+	g.update(func(r *received) {
+		g.mustRejoin("asked for", r)
+		r.after = nil
+	})
+	return g.rejoin(ctx)
+}
+
+// rejoinSoon comes back in the background, until it works.
+func (c *Client) rejoinSoon(g *Group) {
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		for lost := 1; c.life.Err() == nil && g.statusNow() == statusLost; lost++ {
+			if !c.waitLink(c.life) {
+				return
+			}
+			err := g.rejoin(c.life)
+			if err == nil {
+				return
+			}
+			c.noteError(err)
+			c.sleep(c.life, backoff(lost)+rand.N(backoff(lost)))
+		}
+	}()
+}
+
+func (g *Group) rejoin(ctx context.Context) error {
+	g.mu.Lock()
+	if g.rejoining || g.meta.Status != statusLost {
+		g.mu.Unlock()
+		return nil
+	}
+	g.rejoining = true
+	reason := g.meta.Reason
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		g.rejoining = false
+		g.mu.Unlock()
+	}()
+	_, err := g.c.joinExternally(ctx, g.jid, reason)
+	return err
+}
+
+// joinExternally makes and submits external commits until one wins. An empty
+// reason says that this device is new in the group.
+func (c *Client) joinExternally(ctx context.Context, group, reason string) (*Group, error) {
+	var leaving []*mls.Message
+	for races := 0; races < maxRaces; races++ {
+		g, again, err := c.tryExternal(ctx, group, reason, leaving)
+		if err == nil {
+			return g, nil
+		}
+		leaving = nil
+		var mc *stanza.MustCommit
+		if errors.As(err, &mc) {
+			leaving = selfRemoves(mc)
+		}
+		if !again || ctx.Err() != nil {
+			return nil, err
+		}
+		c.sleep(ctx, rand.N(100*time.Millisecond<<min(races, 6)))
+	}
+	return nil, &RaceError{Races: maxRaces}
+}
+
+func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving []*mls.Message) (_ *Group, again bool, err error) {
+	gi, err := c.fetchGroupInfo(ctx, group)
+	if err != nil {
+		return nil, false, fmt.Errorf("client: asking for %s: %w", group, err)
+	}
+	msg, err := mls.ParseMessage(gi.Bytes)
+	if err != nil || msg.GroupInfo == nil {
+		return nil, false, fmt.Errorf("client: the GroupInfo of %s is malformed: %v", group, err)
+	}
+	if _, err := checkState(&msg.GroupInfo.Context, group); err != nil {
+		return nil, false, err
+	}
+	tree, err := c.fetchTree(ctx, group, gi.Epoch)
+	if err != nil {
+		var se *stanza.StaleEpoch
+		return nil, errors.As(err, &se), fmt.Errorf("client: fetching the tree of %s: %w", group, err)
+	}
+	c.mu.Lock()
+	g := c.groups[group]
+	c.mu.Unlock()
+	if g == nil {
+		g = newGroup(c, group, randomID()[:16])
+	}
+	cfg := *g.cfg
+	cfg.Policy = nil // the rules are the service's and the members' to apply: this client has no state yet
+	pub, err := mls.NewPublicGroup(&cfg, msg.GroupInfo, tree)
+	if err != nil {
+		return nil, false, fmt.Errorf("client: checking %s: %w", group, err)
+	}
+	if g.wentBack(pub.Epoch(), gi.Seq) {
+		return nil, false, fmt.Errorf("client: %s describes %s as it was before: not coming back to an older group", g.host, group)
+	}
+	o := &mls.ExternalJoinOptions{Tree: tree, DeviceID: c.device[:], GroupInfoExternalPub: true, SelfRemoves: leaving}
+	for m := range pub.Members() {
+		if leafIdentity(m.Leaf) == c.account && deviceOf(m.Leaf) == c.device {
+			o.Remove = &m.Index
+		}
+	}
+	if !gi.Chain.IsZero() {
+		o.AAD = groupdata.Position{Seq: gi.Seq, Chain: groupdata.Chain(gi.Chain)}.AAD()
+	}
+	p, err := mls.JoinExternal(&cfg, msg.GroupInfo, c.identity, o)
+	if err != nil {
+		return nil, false, fmt.Errorf("client: joining %s: %w", group, err)
+	}
+	own := &pendingOwn{message: p.Message().Bytes(), epoch: gi.Epoch, groupInfo: p.GroupInfo().Bytes()}
+	own.ref = stanza.MessageRef(own.message)
+	acc, again, err := c.submitExternal(ctx, group, own)
+	if err != nil {
+		return nil, again, err
+	}
+	c.fail("external-accepted")
+	next, err := p.Merge()
+	if err == nil {
+		next, err = c.bindState(g, next)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("client: joining %s: %w", group, err)
+	}
+	return g, false, g.enterExternally(next, acc, gi, reason)
+}
+
+// wentBack reports whether a service describes a group as older than this
+// client knows it to be.
+func (g *Group) wentBack(epoch, seq uint64) bool {
+	g.mu.Lock()
+	known, last := g.meta.Epoch, g.meta.Seq
+	g.mu.Unlock()
+	if epoch >= known && seq >= last || g.meta.Reason == "asked for" {
+		return false
+	}
+	g.headWentBack(seq)
+	return true
+}
+
+// selfRemoves are the wishes to leave that a joiner must commit along, as the
+// service sends them with its refusal.
+func selfRemoves(mc *stanza.MustCommit) []*mls.Message {
+	var out []*mls.Message
+	for _, p := range mc.Proposals {
+		if m, err := mls.ParseMessage(p.Bytes); err == nil {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// submitExternal submits an external commit until its outcome is known.
+func (c *Client) submitExternal(ctx context.Context, group string, own *pendingOwn) (*stanza.Accepted, bool, error) {
+	for lost := 0; ; {
+		req := &stanza.Commit{Epoch: own.epoch, Ref: own.ref, External: true, Message: stanza.Object{Bytes: own.message}, GroupInfo: stanza.Object{Bytes: own.groupInfo}}
+		acc := new(stanza.Accepted)
+		err := c.ask(ctx, "set", group, req, acc)
+		var se *stanza.StaleEpoch
+		var mc *stanza.MustCommit
+		switch {
+		case err == nil:
+			return acc, false, nil
+		case errors.As(err, &se):
+			for _, p := range se.Commits {
+				if p.Ref == own.ref {
+					return &stanza.Accepted{Seq: p.Seq, Epoch: p.Epoch + 1, Ref: p.Ref, Chain: p.Chain, Stamp: p.Stamp}, false, nil
+				}
+			}
+			return nil, true, err
+		case errors.As(err, &mc):
+			return nil, true, err
+		case retryAfter(err) > 0 && ctx.Err() == nil:
+			c.sleep(ctx, retryAfter(err))
+		case unknownOutcome(err) && ctx.Err() == nil && lost < 8:
+			// The same ref gets the same answer, or the commit that it lost to.
+			lost++
+			c.sleep(ctx, rand.N(backoff(lost)))
+			if !c.waitLink(ctx) {
+				return nil, false, err
+			}
+		default:
+			return nil, false, fmt.Errorf("client: joining %s: %w", group, err)
+		}
+	}
+}
+
+// enterExternally makes the new state the group's, in one write.
+func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.GroupInfo, reason string) error {
+	c := g.c
+	g.mu.Lock()
+	r := received{flush: true}
+	from := g.meta.Seq + 1
+	was := g.meta.Status
+	if g.pend != nil {
+		g.pend.resolve(outcomeLost, nil)
+		g.pend = nil
+	}
+	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")))
+	if !g.loaded {
+		if err := g.loadOutbox(); err != nil {
+			g.mu.Unlock()
+			return err
+		}
+	}
+	g.enter(st, acc.Seq, acc.Chain, &r)
+	if reason == "" && was != statusLost {
+		r.put(g, &Joined{By: g.who(st.Self())}, acc.Seq, acc.Stamp)
+	} else {
+		if acc.Seq > from {
+			g.lost(from, acc.Seq-1, &r, acc.Stamp)
+		}
+		r.put(g, &Rejoined{Reason: reason}, acc.Seq, acc.Stamp)
+	}
+	ticket := g.b.add(append(r.ops, append(g.stateOps(), g.metaOp())...)...)
+	b := g.b
+	g.signal()
+	g.mu.Unlock()
+	if err := b.flush(ticket); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.groups[g.jid] = g
+	c.mu.Unlock()
+	g.out.push(r.items...)
+	c.ensureService(g.host)
+	g.fetchSoon()
+	return nil
+}

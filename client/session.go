@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/xmlpull"
+)
+
+// This file opens live sessions with delivery services and keeps them open:
+// announce, read the group index, catch up, and again when the service says so
+// or goes silent. See PROTOCOL.md §3 and §15.
+
+const (
+	// readyTimeout is how long a service may take to answer an announcement.
+	readyTimeout = 20 * time.Second
+	// servicePing is how often a quiet session is checked (XEP-0410 in spirit).
+	servicePing = 5 * time.Minute
+	// parallelSync is how many groups catch up at once.
+	parallelSync = 8
+)
+
+// service is one delivery service while there is a link.
+type service struct {
+	c    *Client
+	jid  string
+	link link
+	kick chan struct{} // asks for a new announcement
+
+	mu     sync.Mutex
+	answer chan announced // the answer to an announcement; nil when none is awaited
+	live   bool           // announced, and not told otherwise
+	tried  bool           // the first synchronisation has ended, well or not
+	synced bool           // a synchronisation has ended well
+	limits *stanza.ServiceLimits
+}
+
+// announced is the answer to an announcement.
+type announced struct {
+	ready stanza.Ready
+	err   error
+}
+
+// linkUp makes l the client's link, and starts what lives on it.
+func (c *Client) linkUp(ctx context.Context, l link, dialled bool) {
+	linkCtx, cancel := context.WithCancel(c.life)
+	go func() {
+		select {
+		case <-l.done():
+		case <-ctx.Done():
+		case <-c.life.Done():
+		}
+		cancel()
+	}()
+	c.mu.Lock()
+	c.link, c.linkCtx = l, linkCtx
+	c.services = make(map[string]*service)
+	c.mu.Unlock()
+	if dialled {
+		if err := l.send([]byte("<presence xmlns='jabber:client'/>")); err != nil {
+			return
+		}
+	}
+	c.log.Info("connected", "jid", l.local().String())
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		c.startServices(linkCtx)
+	}()
+}
+
+func (c *Client) online(ctx context.Context, l *dialledLink) { c.linkUp(ctx, l, true) }
+
+// linkDown forgets l.
+func (c *Client) linkDown(l link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link != l {
+		return
+	}
+	c.link = nil
+	c.services = make(map[string]*service)
+	if c.isReady {
+		c.isReady = false
+		c.ready = make(chan struct{})
+	}
+}
+
+// offline tells the application.
+func (c *Client) offline(err error, retry time.Duration) {
+	c.mu.Lock()
+	c.lastErr = err
+	c.mu.Unlock()
+	c.emit(&Offline{Err: err, Retry: retry})
+}
+
+// startServices finds the home service and opens a session with it and with
+// the service of every group.
+func (c *Client) startServices(ctx context.Context) {
+	for _, host := range c.groupHosts() {
+		c.ensureService(host)
+	}
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		home, err := c.homeService(ctx)
+		if err == nil {
+			c.ensureService(home)
+			return
+		}
+		c.noteError(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait/2 + rand.N(wait)):
+		}
+	}
+}
+
+func (c *Client) groupHosts() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var hosts []string
+	for _, g := range c.groups {
+		if g.listed() && !slices.Contains(hosts, g.host) {
+			hosts = append(hosts, g.host)
+		}
+	}
+	return hosts
+}
+
+func (c *Client) noteError(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	c.mu.Lock()
+	c.lastErr = err
+	c.mu.Unlock()
+	c.log.Warn("not synchronised", "error", err)
+}
+
+// ensureService opens a session with a service on the current link, if there
+// is none yet.
+func (c *Client) ensureService(host string) *service {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == nil || c.closed {
+		return nil
+	}
+	if s := c.services[host]; s != nil {
+		return s
+	}
+	s := &service{c: c, jid: host, link: c.link, kick: make(chan struct{}, 1)}
+	c.services[host] = s
+	ctx := c.linkCtx
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		s.run(ctx)
+	}()
+	return s
+}
+
+// service finds the session with a service.
+func (c *Client) service(host string) *service {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.services[host]
+}
+
+// again asks for a new announcement and synchronisation.
+func (s *service) again() {
+	s.mu.Lock()
+	s.live = false
+	s.mu.Unlock()
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (s *service) run(ctx context.Context) {
+	wait := time.Second
+	for ctx.Err() == nil {
+		err := s.announce(ctx)
+		if err == nil {
+			err = s.c.syncService(ctx, s)
+		}
+		s.mu.Lock()
+		s.tried = true
+		s.synced = s.synced || err == nil
+		s.mu.Unlock()
+		s.c.checkReady()
+		timer := time.NewTimer(servicePing/2 + rand.N(servicePing))
+		if err != nil {
+			s.c.noteError(fmt.Errorf("client: synchronising with %s: %w", s.jid, err))
+			timer.Reset(wait/2 + rand.N(wait))
+			wait = min(2*wait, time.Minute)
+		} else {
+			wait = time.Second
+		}
+	quiet:
+		for {
+			select {
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			case <-s.kick:
+				// Many reasons may come at once, after a restart of the service
+				// from many clients at once: spread them.
+				select {
+				case <-ctx.Done():
+				case <-time.After(rand.N(300 * time.Millisecond)):
+				}
+				break quiet
+			case <-timer.C:
+				if err != nil || !s.alive(ctx) {
+					break quiet
+				}
+				timer.Reset(servicePing/2 + rand.N(servicePing))
+			}
+		}
+		timer.Stop()
+	}
+}
+
+// alive asks the service whether it still knows the session: it answers a ping
+// of somebody without one with not-acceptable.
+func (s *service) alive(ctx context.Context) bool {
+	err := s.c.iq(ctx, "get", s.jid, []byte("<ping xmlns='"+stanza.NSPing+"'/>"), nil)
+	return err == nil
+}
+
+// announce opens the session (PROTOCOL.md §3).
+func (s *service) announce(ctx context.Context) error {
+	s.mu.Lock()
+	if s.live {
+		s.mu.Unlock()
+		return nil
+	}
+	answer := make(chan announced, 1)
+	s.answer = answer
+	s.mu.Unlock()
+	b := []byte("<presence xmlns='jabber:client'")
+	b = xmlpull.AppendAttr(b, "to", s.jid)
+	b = xmlpull.AppendAttr(b, "id", randomID())
+	b = append(b, '>')
+	b = (&stanza.Session{Device: s.c.device}).Append(b)
+	b = append(b, "</presence>"...)
+	if err := s.link.send(b); err != nil {
+		return err
+	}
+	timer := time.NewTimer(readyTimeout)
+	defer timer.Stop()
+	select {
+	case a := <-answer:
+		if a.err != nil {
+			return a.err
+		}
+		s.mu.Lock()
+		s.live = true
+		s.mu.Unlock()
+		if a.ready.Stock != nil {
+			s.c.stock.told(a.ready.Stock)
+		}
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("the delivery service does not answer in %v", readyTimeout)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// answered hands the answer to who waits for it. An error that nobody waits
+// for is the end of the session.
+func (s *service) answered(r stanza.Ready, err error) {
+	s.mu.Lock()
+	waiting, live := s.answer, s.live
+	s.answer = nil
+	s.mu.Unlock()
+	switch {
+	case waiting != nil:
+		waiting <- announced{r, err}
+	case err != nil && live:
+		s.again()
+	}
+}
+
+// checkReady tells the application when everything has been caught up.
+func (c *Client) checkReady() {
+	c.mu.Lock()
+	if c.isReady || c.link == nil || c.home == "" {
+		c.mu.Unlock()
+		return
+	}
+	home := c.services[c.home]
+	if home == nil {
+		c.mu.Unlock()
+		return
+	}
+	for _, s := range c.services {
+		s.mu.Lock()
+		ok := s.tried && (s != home || s.synced)
+		s.mu.Unlock()
+		if !ok {
+			c.mu.Unlock()
+			return
+		}
+	}
+	c.isReady = true
+	c.lastErr = nil
+	close(c.ready)
+	local := c.link.local().String()
+	c.mu.Unlock()
+	c.log.Info("online", "jid", local, "service", home.jid)
+	c.emit(&Online{JID: local, Service: home.jid})
+}
+
+// syncService reads the service's index of the account's groups and brings
+// each of them up to date.
+func (c *Client) syncService(ctx context.Context, s *service) error {
+	var items []stanza.GroupItem
+	after := ""
+	for {
+		var reply stanza.Groups
+		q := &stanza.GroupsQuery{Device: c.device, Page: &stanza.PageQuery{Max: stanza.Uint32(200), After: after}}
+		if err := c.ask(ctx, "get", s.jid, q, &reply); err != nil {
+			return fmt.Errorf("asking for the groups: %w", err)
+		}
+		items = append(items, reply.Items...)
+		if len(reply.Items) == 0 || reply.Page == nil || reply.Page.Last == "" || reply.Page.Last == after ||
+			reply.Page.Count != nil && len(items) >= int(*reply.Page.Count) || len(items) > 100_000 {
+			break
+		}
+		after = reply.Page.Last
+	}
+	welcome := false
+	listed := make(map[string]bool)
+	var jobs []func() error
+	for _, it := range items {
+		jid, err := bareJID(it.JID)
+		if err != nil {
+			continue
+		}
+		it.JID = jid
+		listed[jid] = true
+		welcome = welcome || it.Welcome
+		if !it.Welcome {
+			jobs = append(jobs, func() error { return c.reconcile(ctx, it) })
+		}
+	}
+	c.mu.Lock()
+	for jid, g := range c.groups {
+		if g.host == s.jid && g.listed() && !listed[jid] {
+			// Not in the index: removed or destroyed. The log knows.
+			jobs = append(jobs, func() error { return c.reconcile(ctx, stanza.GroupItem{JID: jid}) })
+		}
+	}
+	c.mu.Unlock()
+	if welcome {
+		if err := c.fetchWelcomes(ctx, s.jid); err != nil {
+			c.noteError(fmt.Errorf("client: fetching invitations from %s: %w", s.jid, err))
+		}
+		for _, it := range items {
+			if it.Welcome && !it.Remote {
+				jobs = append(jobs, func() error { return c.reconcile(ctx, it) })
+			}
+		}
+	}
+	err := parallel(parallelSync, jobs)
+	if c.isHome(s.jid) {
+		if e := c.stock.replenish(ctx, c); e != nil {
+			c.noteError(fmt.Errorf("client: publishing key packages: %w", e))
+			if err == nil {
+				err = e
+			}
+		}
+	}
+	return err
+}
+
+func (c *Client) isHome(host string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return host == c.home
+}
+
+// parallel runs jobs, at most n at once, and joins their errors.
+func parallel(n int, jobs []func() error) error {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+	)
+	slots := make(chan struct{}, n)
+	for _, job := range jobs {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := job(); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockstep-im/lockstep/stanza"
+)
+
+// This file reads the log: after a gap, after a reconnection, before the first
+// message. See PROTOCOL.md §10.
+
+const (
+	// pageEntries is how many entries a page may have. Its bytes are bounded by
+	// the service.
+	pageEntries = 500
+	// gapPatience is how long an entry out of order waits for its neighbours
+	// before the log is asked.
+	gapPatience = 40 * time.Millisecond
+	// maxEntry is the largest entry that is fetched in pieces.
+	maxEntry = 16 << 20
+	// progressFrom is how long a catch-up must be to tell of it.
+	progressFrom = 400
+)
+
+// fetchSoon asks for a look into the log.
+func (g *Group) fetchSoon() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fetchLocked()
+}
+
+// fetchLocked is fetchSoon with the lock held. It returns the number of the
+// fetch that will have seen everything up to now.
+func (g *Group) fetchLocked() uint64 {
+	g.fetchWant++
+	if !g.fetching && g.c.life.Err() == nil {
+		g.fetching = true
+		g.c.wg.Add(1)
+		go func() {
+			defer g.c.wg.Done()
+			g.fetchLoop()
+		}()
+	}
+	return g.fetchWant
+}
+
+func (g *Group) fetchLoop() {
+	g.c.sleep(g.c.life, gapPatience)
+	for {
+		g.mu.Lock()
+		want := g.fetchWant
+		g.mu.Unlock()
+		_, ctx := g.c.currentLink()
+		err := g.fetch(ctx)
+		g.mu.Lock()
+		g.fetchDone, g.syncErr = want, err
+		again := err == nil && g.fetchWant > want
+		if !again {
+			g.fetching = false
+			g.fetchDone = g.fetchWant
+		}
+		caughtUp := err == nil && g.meta.Status == statusJoined
+		if caughtUp {
+			g.fresh = true
+		}
+		g.signal()
+		g.mu.Unlock()
+		if caughtUp {
+			g.resend()
+			g.settlePending()
+			g.considerProposals()
+		}
+		if !again {
+			return
+		}
+	}
+}
+
+// catchUp returns when everything that is in the log now, and at least up to
+// seq, has been processed.
+func (g *Group) catchUp(ctx context.Context, seq uint64) error {
+	g.mu.Lock()
+	if err := g.load(); err != nil {
+		g.mu.Unlock()
+		return err
+	}
+	g.head = max(g.head, seq)
+	want := g.fetchLocked()
+	for {
+		if g.fetchDone >= want {
+			err := g.syncErr
+			g.mu.Unlock()
+			return err
+		}
+		changed := g.changed
+		g.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-g.c.life.Done():
+			return ErrClosed
+		}
+		g.mu.Lock()
+	}
+}
+
+// fetch reads pages until the end of the log and waits until they are
+// processed.
+func (g *Group) fetch(ctx context.Context) error {
+	limits := g.c.limitsOf(ctx, g.host)
+	var first, head uint64
+	lastTold := time.Now()
+	for {
+		g.mu.Lock()
+		if err := g.load(); err != nil {
+			g.mu.Unlock()
+			return err
+		}
+		status := g.meta.Status
+		after := g.meta.Seq
+		for g.queue[after+1] != nil {
+			after++
+		}
+		queued, done, changed := len(g.queue), g.meta.Seq, g.changed
+		g.mu.Unlock()
+		if status != statusJoined {
+			return nil
+		}
+		if first == 0 {
+			first = done + 1
+		}
+		if queued > 2*maxBatch {
+			// Slower than the network: the pages wait where they are.
+			if err := g.waitChange(ctx, changed); err != nil {
+				return err
+			}
+			continue
+		}
+		var page stanza.Log
+		q := &stanza.LogQuery{Device: g.c.device, After: after, Max: pageEntries, MaxBytes: limits.MaxBytes, Ack: g.stored.Load()}
+		if err := g.c.ask(ctx, "get", g.jid, q, &page); err != nil {
+			return g.fetchFailed(err, after)
+		}
+		g.mu.Lock()
+		g.acked = max(g.acked, q.Ack)
+		behind := page.Head < g.meta.Seq
+		g.head = max(g.head, page.Head)
+		g.mu.Unlock()
+		if behind {
+			return g.headWentBack(page.Head)
+		}
+		head = page.Head
+		for i := range page.Entries {
+			e, err := g.pageEntry(ctx, &page.Entries[i])
+			if err != nil {
+				return err
+			}
+			g.arrived(e)
+		}
+		if head > first+progressFrom && time.Since(lastTold) > 500*time.Millisecond {
+			lastTold = time.Now()
+			g.out.push(item{event: &Progress{EventMeta: EventMeta{ID: randomID(), Group: g.jid, Time: g.c.cfg.clock()}, Done: after, Total: head}})
+		}
+		if n := len(page.Entries); n > 0 && page.Entries[n-1].Seq > after && !page.Complete {
+			continue
+		}
+		last := after
+		if n := len(page.Entries); n > 0 {
+			last = page.Entries[n-1].Seq
+		}
+		if last < head && !page.Complete {
+			return fmt.Errorf("client: the log of %s ends at %d and says that it goes to %d", g.jid, last, head)
+		}
+		return g.waitProcessed(ctx, last)
+	}
+}
+
+func (g *Group) waitChange(ctx context.Context, changed <-chan struct{}) error {
+	t := time.NewTimer(time.Second) // a page that was dropped makes no change
+	defer t.Stop()
+	select {
+	case <-changed:
+	case <-t.C:
+	case <-ctx.Done():
+		return errors.Join(ErrOffline, ctx.Err())
+	}
+	return nil
+}
+
+// waitProcessed waits for the worker.
+func (g *Group) waitProcessed(ctx context.Context, seq uint64) error {
+	for {
+		g.mu.Lock()
+		ok := g.meta.Seq >= seq || g.meta.Status != statusJoined || g.b.failed() != nil
+		if !ok {
+			g.workLocked()
+		}
+		changed := g.changed
+		g.mu.Unlock()
+		if ok {
+			return nil
+		}
+		if err := g.waitChange(ctx, changed); err != nil {
+			return err
+		}
+	}
+}
+
+// pageEntry reads an entry of a page, and in pieces what did not fit it.
+func (g *Group) pageEntry(ctx context.Context, p *stanza.Entry) (*entry, error) {
+	e := &entry{seq: p.Seq, epoch: p.Epoch, kind: kindOf(p.Kind), id: p.ID, stamp: p.Stamp, bytes: p.Bytes, chain: p.Chain, hash: p.SHA256, gone: p.Gone}
+	if e.gone || p.Size == 0 || uint64(len(p.Bytes)) == p.Size {
+		return e, nil
+	}
+	if p.Size > maxEntry {
+		return nil, fmt.Errorf("client: entry %d of %s has %d bytes, at most %d are taken", p.Seq, g.jid, p.Size, maxEntry)
+	}
+	buf := make([]byte, 0, min(p.Size, 1<<20))
+	for uint64(len(buf)) < p.Size {
+		var piece stanza.Entry
+		q := &stanza.EntryQuery{Seq: p.Seq, Offset: uint64(len(buf)), Device: g.c.device}
+		if err := g.c.ask(ctx, "get", g.jid, q, &piece); err != nil {
+			return nil, err
+		}
+		if piece.Offset != uint64(len(buf)) || len(piece.Bytes) == 0 || uint64(len(buf)+len(piece.Bytes)) > p.Size {
+			return nil, fmt.Errorf("client: entry %d of %s comes in pieces that do not fit", p.Seq, g.jid)
+		}
+		buf = append(buf, piece.Bytes...)
+	}
+	e.bytes = buf
+	return e, nil
+}
+
+// fetchFailed turns the refusal of a page into what it means for the group.
+func (g *Group) fetchFailed(err error, after uint64) error {
+	var gone *stanza.HistoryGone
+	var notMember *stanza.NotAMember
+	var refused *stanza.Error
+	switch {
+	case errors.As(err, &gone):
+		g.update(func(r *received) {
+			if gone.First > g.meta.Seq+1 {
+				g.lost(g.meta.Seq+1, gone.First-1, r, time.Time{})
+			}
+			g.mustRejoin("the log no longer goes back to where this device was", r)
+		})
+		return nil
+	case errors.As(err, &notMember):
+		g.update(func(r *received) { g.removed(r, Who{}, "the delivery service says so", 0, time.Time{}) })
+		return nil
+	case errors.As(err, &refused):
+		switch refused.Condition {
+		case stanza.Gone:
+			g.update(func(r *received) { g.destroyed(&stanza.Destroyed{Reason: refused.Text}, r, 0, time.Time{}) })
+			return nil
+		case stanza.ItemNotFound:
+			// A group that the service does not know: it has lost it, or never
+			// had it. Members still have their keys; nothing is deleted.
+			return fmt.Errorf("client: %s does not know the group %s: %w", g.host, g.jid, err)
+		case stanza.Forbidden:
+			g.update(func(r *received) { g.removed(r, Who{}, "the delivery service says so", 0, time.Time{}) })
+			return nil
+		}
+	}
+	return err
+}
+
+// update applies fn as the worker would apply an entry.
+func (g *Group) update(fn func(r *received)) {
+	g.mu.Lock()
+	if g.meta.Status != statusJoined {
+		g.mu.Unlock()
+		return
+	}
+	r := received{flush: true}
+	fn(&r)
+	ops := r.ops
+	if g.state != nil {
+		ops = append(ops, g.stateOps()...)
+	}
+	b := g.b
+	ticket := b.add(append(ops, g.metaOp())...)
+	g.signal()
+	g.mu.Unlock()
+	if err := b.flush(ticket); err != nil {
+		g.c.log.Error("writing to the store", "group", g.jid, "error", err)
+		return
+	}
+	g.out.push(r.items...)
+	for _, after := range r.after {
+		after()
+	}
+}
+
+// headWentBack is a log that is shorter than it was.
+func (g *Group) headWentBack(head uint64) error {
+	g.mu.Lock()
+	seq := g.meta.Seq
+	told := g.rollbackTold
+	g.rollbackTold = true
+	g.mu.Unlock()
+	if !told {
+		g.update(func(r *received) {
+			r.put(g, &RollbackDetected{
+				Reason:   fmt.Sprintf("the delivery service's log ends at entry %d and this client has processed entry %d", head, seq),
+				Evidence: Evidence{Seq: seq, Ours: g.chainString(), Theirs: fmt.Sprintf("head %d", head)},
+			}, 0, time.Time{})
+		})
+	}
+	return fmt.Errorf("client: the delivery service of %s has gone back from entry %d to %d", g.jid, seq, head)
+}
+
+func (g *Group) chainString() string {
+	var h stanza.Hash
+	if len(g.meta.Chain) != len(h) {
+		return ""
+	}
+	copy(h[:], g.meta.Chain)
+	return h.String()
+}
+
+// serviceRolledBack is an answer by which the service is in an earlier epoch
+// than this client, which has followed its log.
+func (g *Group) serviceRolledBack(fe *stanza.FutureEpoch) {
+	g.mu.Lock()
+	told := g.rollbackTold
+	g.rollbackTold = true
+	epoch := uint64(0)
+	if g.state != nil {
+		epoch = g.state.Epoch()
+	}
+	g.mu.Unlock()
+	if told || fe.Current >= epoch {
+		return
+	}
+	g.update(func(r *received) {
+		r.put(g, &RollbackDetected{
+			Reason:   fmt.Sprintf("the delivery service says that the group is in epoch %d; its log has led this client to epoch %d", fe.Current, epoch),
+			Evidence: Evidence{Seq: g.meta.Seq, Ours: g.chainString(), Epoch: epoch, Theirs: fmt.Sprintf("epoch %d, head %d", fe.Current, fe.Head)},
+		}, 0, time.Time{})
+	})
+}
+
+// absorb takes the entries that a refusal brought along, which saves a round
+// trip.
+func (g *Group) absorb(se *stanza.StaleEpoch) {
+	take := func(p *stanza.PastEntry, kind stanza.EntryKind) {
+		if len(p.Bytes) > 0 {
+			g.arrived(&entry{seq: p.Seq, epoch: p.Epoch, kind: kindOf(kind), stamp: p.Stamp, bytes: p.Bytes, chain: p.Chain, live: true})
+		}
+	}
+	for i := range se.Commits {
+		take(&se.Commits[i], stanza.EntryCommit)
+	}
+	for i := range se.Proposals {
+		take(&se.Proposals[i], stanza.EntryProposal)
+	}
+}
+
+// ack tells the service how far this device is, so that it may forget the log.
+func (g *Group) ack(ctx context.Context) {
+	seq := g.stored.Load()
+	g.mu.Lock()
+	due := g.meta.Status == statusJoined && seq > g.acked
+	g.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := g.c.ask(ctx, "set", g.jid, &stanza.Ack{Device: g.c.device, Seq: seq}, nil); err == nil {
+		g.mu.Lock()
+		g.acked = max(g.acked, seq)
+		g.mu.Unlock()
+	}
+}
