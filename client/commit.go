@@ -128,7 +128,7 @@ func (g *Group) loadPending() error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return fmt.Errorf("client: reading a pending commit: %w", err)
 	}
-	commit, err := mls.UnmarshalPendingCommit(g.cfg, s.Commit)
+	commit, err := g.state.UnmarshalPendingCommit(s.Commit)
 	if err != nil || s.Epoch != g.state.Epoch() {
 		// Of an epoch that is over: it has lost.
 		g.b.add(store.Delete(g.row("pend")))
