@@ -70,6 +70,7 @@ type treeCache struct {
 type treeKey struct {
 	group store.GroupKey
 	epoch uint64
+	seq   uint64 // epochs begin anew with a ReInit, the log does not
 }
 
 type cachedTree struct {
@@ -122,7 +123,7 @@ func (c *treeCache) put(k treeKey, t *cachedTree, now int64) {
 
 // treeOf gives the serialised tree of an epoch.
 func (s *Service) treeOf(rd store.Reader, row *store.Group, snap *store.Snapshot) (*cachedTree, error) {
-	k := treeKey{row.Key, snap.Epoch}
+	k := treeKey{row.Key, snap.Epoch, snap.Seq}
 	now := s.now().UnixNano()
 	if t, ok := s.trees.get(k, now); ok {
 		return t, nil

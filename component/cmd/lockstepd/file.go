@@ -113,8 +113,8 @@ func (r *fileResolver) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (
 		}
 	}
 	v, ok := r.values[flag.Name]
-	if !ok {
-		return nil, nil
+	if !ok || v == "" && flag.Default == "" {
+		return nil, nil // kong would make the current folder of an empty path
 	}
 	return v, nil
 }

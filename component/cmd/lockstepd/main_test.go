@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lockstep-im/lockstep/component/store/sqlite"
+)
+
+func lockstepd(t *testing.T, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code = run(args, &stdout, &stderr)
+	return code, stdout.String(), stderr.String()
+}
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestPrintedConfigIsTheConfig: what config prints can be used as it is.
+func TestPrintedConfigIsTheConfig(t *testing.T) {
+	code, first, errs := lockstepd(t, "config", "--domain=mls.capulet.lit", "--admins=juliet@capulet.lit,nurse@capulet.lit", "--limits-send=7/9", "--contact=abuse-addresses=mailto:abuse@capulet.lit")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	for _, want := range []string{`domain = "mls.capulet.lit"`, `admins = ["juliet@capulet.lit", "nurse@capulet.lit"]`, "[limits]", `send = "7/9"`, `log-age = "720h0m0s"`} {
+		if !strings.Contains(first, want) {
+			t.Errorf("config does not print %s", want)
+		}
+	}
+	path := write(t, "lockstepd.toml", first)
+	code, second, errs := lockstepd(t, "--config", path, "config")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	strip := func(s string) string {
+		var keep []string
+		for _, l := range strings.Split(s, "\n") {
+			if !strings.HasPrefix(l, "#") {
+				keep = append(keep, l)
+			}
+		}
+		return strings.Join(keep, "\n")
+	}
+	if strip(first) != strip(second) {
+		t.Errorf("printed, read and printed again:\n%s", second)
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	path := write(t, "c.toml", "domain = \"file.example\"\nname = \"from the file\"\n[limits]\nmax-devices = 3\n")
+	t.Setenv("LOCKSTEPD_NAME", "from the environment")
+	t.Setenv("LOCKSTEPD_LIMITS_MAX_DEVICES", "4")
+	_, out, _ := lockstepd(t, "--config="+path, "--limits-max-devices=5", "config")
+	for _, want := range []string{`domain = "file.example"`, `name = "from the environment"`, "max-devices = 5"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %s in\n%s", want, out)
+		}
+	}
+}
+
+func TestUnknownKeys(t *testing.T) {
+	for text, want := range map[string]string{
+		"domian = \"x\"\n":                 `did you mean "domain"?`,
+		"[limits]\nmax-pages = 1\n":        `did you mean "limits-max-page"?`,
+		"secret = \"hush\"\n":              "secret-file",
+		"domain = \"x\"\ndomain = \"y\"\n": "line 2",
+	} {
+		code, _, errs := lockstepd(t, "--config", write(t, "c.toml", text), "config")
+		if code == 0 || !strings.Contains(errs, want) {
+			t.Errorf("%q: code %d, %s, want %s", text, code, errs, want)
+		}
+		if strings.Contains(errs, "hush") {
+			t.Errorf("the secret is in the error: %s", errs)
+		}
+	}
+	if code, _, errs := lockstepd(t, "--config", "/nonexistent/c.toml", "config"); code == 0 || !strings.Contains(errs, "hint:") {
+		t.Errorf("a missing file: %d %s", code, errs)
+	}
+	if code, _, _ := lockstepd(t, "--limits-send=fast", "config"); code == 0 {
+		t.Error("a rate that is none is accepted")
+	}
+}
+
+// TestCheck names everything that is wrong, not only the first thing.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close() // nobody listens there
+	code, out, _ := lockstepd(t, "check", "--domain=mls.capulet.lit", "--store="+filepath.Join(dir, "no", "db"), "--http=")
+	if code == 0 || !strings.Contains(out, "FAIL  secret") || !strings.Contains(out, "FAIL  store") || !strings.Contains(out, "ok    clock") {
+		t.Errorf("check: %d\n%s", code, out)
+	}
+	secret := write(t, "secret", "0123456789abcdef0123456789abcdef\n")
+	os.Chmod(secret, 0o644)
+	code, out, _ = lockstepd(t, "check", "--domain=mls.capulet.lit", "--store="+filepath.Join(dir, "db"), "--secret-file="+secret, "--server="+addr, "--http=")
+	if code == 0 || !strings.Contains(out, "warn  secret") || !strings.Contains(out, "ok    store") || !strings.Contains(out, "FAIL  link") || !strings.Contains(out, "hint:") {
+		t.Errorf("check: %d\n%s", code, out)
+	}
+	if strings.Contains(out, "0123456789") {
+		t.Error("check prints the secret")
+	}
+}
+
+func TestInspect(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	st, err := sqlite.Open(context.Background(), path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Close()
+	if code, out, errs := lockstepd(t, "group", "list", "--store="+path); code != 0 || !strings.Contains(out, "GROUP") {
+		t.Errorf("group list: %d %s %s", code, out, errs)
+	}
+	if code, _, errs := lockstepd(t, "group", "show", "x@mls.capulet.lit", "--store="+path); code == 0 || !strings.Contains(errs, "hint:") {
+		t.Errorf("group show: %d %s", code, errs)
+	}
+	if code, _, errs := lockstepd(t, "user", "purge", "x@capulet.lit", "--store="+path); code == 0 || !strings.Contains(errs, "--yes") {
+		t.Errorf("user purge: %d %s", code, errs)
+	}
+	copied := path + ".copy"
+	if code, out, errs := lockstepd(t, "backup", copied, "--store="+path); code != 0 || !strings.Contains(out, "bytes") {
+		t.Errorf("backup: %d %s %s", code, out, errs)
+	}
+	if code, out, _ := lockstepd(t, "version"); code != 0 || !strings.HasPrefix(out, "lockstepd ") {
+		t.Errorf("version: %d %s", code, out)
+	}
+}

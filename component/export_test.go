@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import "context"
+
+// What tests of the package's users reach for.
+
+// RemoveIdle looks for idle devices now.
+func (s *Service) RemoveIdle(ctx context.Context) { s.removeIdle(ctx) }
+
+// Panics says how many requests failed by a fault of ours.
+func (s *Service) Panics() float64 { return counterValue(s.metrics.panics) }
