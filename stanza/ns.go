@@ -56,6 +56,7 @@ const (
 	NSAddress        = "http://jabber.org/protocol/address"                // XEP-0033
 	NSCommands       = "http://jabber.org/protocol/commands"               // XEP-0050
 	NSRSM            = "http://jabber.org/protocol/rsm"                    // XEP-0059
+	NSMUC            = "http://jabber.org/protocol/muc"                    // XEP-0045
 	NSPubSub         = "http://jabber.org/protocol/pubsub"                 // XEP-0060
 	NSPubSubEvent    = "http://jabber.org/protocol/pubsub#event"           // XEP-0060
 	NSPublishOptions = "http://jabber.org/protocol/pubsub#publish-options" // XEP-0060
@@ -77,7 +78,7 @@ const (
 	NSUpload         = "urn:xmpp:http:upload:0"                            // XEP-0363
 	NSReporting      = "urn:xmpp:reporting:1"                              // XEP-0377
 	NSEME            = "urn:xmpp:eme:0"                                    // XEP-0380
-	NSNoReply        = "urn:xmpp:noreply:0"                                // PROTOCOL.md §1
+	NSNoReply        = "urn:xmpp:noreply:0"                                // XEP-0506
 	NSSCE            = "urn:xmpp:sce:1"                                    // XEP-0420
 	NSRetract        = "urn:xmpp:message-retract:1"                        // XEP-0424
 	NSFallback       = "urn:xmpp:fallback:0"                               // XEP-0428
