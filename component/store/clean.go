@@ -21,7 +21,7 @@ type CleanPolicy struct {
 type Cleaned struct {
 	Entries     int64 // log entries
 	Snapshots   int64
-	Nodes       int64 // superseded tree nodes
+	Nodes       int64 // of superseded and destroyed trees
 	KeyPackages int64
 	Claims      int64
 	Welcomes    int64

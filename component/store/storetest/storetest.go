@@ -56,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"AcceptCommitIdempotent", testAcceptCommitIdempotent},
 		{"Commits", testCommits},
 		{"Tree", testTree},
+		{"TreeModel", testTreeModel},
 		{"Members", testMembers},
 		{"UserGroups", testUserGroups},
 		{"KeyPackages", testKeyPackages},

@@ -71,7 +71,7 @@ func orDefault(d *time.Duration, def time.Duration) {
 }
 
 // repeat runs a step in transactions of its own until one changes less than a
-// full step. Before it writes it looks: an idle store is not written to.
+// full step.
 func repeat(ctx context.Context, db DB, count *int64, step func(*Tx) (int64, error)) error {
 	for {
 		var n int64
@@ -109,7 +109,7 @@ func cleanDoomed(ctx context.Context, db DB, n *store.Cleaned) error {
 			return err
 		}
 		if err := repeat(ctx, db, &n.Nodes, func(t *Tx) (int64, error) {
-			return t.exec(`DELETE FROM nodes WHERE gid = $1 AND (to_epoch, idx) IN (SELECT to_epoch, idx FROM nodes WHERE gid = $1 LIMIT 500)`, gid)
+			return t.exec(`DELETE FROM nodes WHERE gid = $1 AND idx IN (SELECT idx FROM nodes WHERE gid = $1 LIMIT 500)`, gid)
 		}); err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ func cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) 
 		var olds []old
 		err := db.View(ctx, func(r store.Reader) error {
 			olds = olds[:0]
-			return r.(*Tx).query(`SELECT id, gid, epoch, ended FROM old_epochs ORDER BY id LIMIT 100`, func(r Row) error {
+			return r.(*Tx).query(`SELECT id, gid, epoch, ended FROM old_epochs ORDER BY id LIMIT 50`, func(r Row) error {
 				if r.Int(3) >= before {
 					return errStop
 				}
@@ -141,8 +141,12 @@ func cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) 
 		if err != nil || len(olds) == 0 {
 			return err
 		}
+		var epochs, nodes int64
 		err = db.Update(ctx, func(tx store.Tx) error {
 			t := tx.(*Tx)
+			epochs, nodes = 0, 0
+			last := make(map[int64]int64) // group: its last epoch to forget
+			var gids []int64
 			for _, o := range olds {
 				gone, err := t.exec(`DELETE FROM old_epochs WHERE id = $1`, o.id)
 				if err != nil {
@@ -151,21 +155,24 @@ func cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) 
 				if gone == 0 {
 					continue // another process did it, or the group was replaced
 				}
-				k, err := t.exec(`DELETE FROM nodes WHERE gid = $1 AND to_epoch <= $2`, o.gid, o.epoch+1)
+				if _, ok := last[o.gid]; !ok {
+					gids = append(gids, o.gid)
+				}
+				last[o.gid] = max(last[o.gid], o.epoch)
+			}
+			for _, gid := range gids {
+				e, k, err := t.fold(gid, last[gid])
 				if err != nil {
 					return err
 				}
-				s, err := t.exec(`DELETE FROM epochs WHERE gid = $1 AND epoch <= $2`, o.gid, o.epoch)
-				if err != nil {
-					return err
-				}
-				n.Nodes, n.Snapshots = n.Nodes+k, n.Snapshots+s
+				epochs, nodes = epochs+e, nodes+k
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
+		n.Snapshots, n.Nodes = n.Snapshots+epochs, n.Nodes+nodes
 	}
 }
 

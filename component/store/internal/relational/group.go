@@ -10,9 +10,6 @@ import (
 	"github.com/lockstep-im/lockstep/component/store"
 )
 
-// current is the to_epoch of a node version that no commit has replaced.
-const current = math.MaxInt64
-
 const groupColumns = `id, jid, group_id, epoch, head, first, chain, rev, pending, mode, retention, created, config`
 
 func scanGroup(r Row) store.Group {
@@ -159,14 +156,14 @@ func (t *Tx) free(jid, owner string, now int64) error {
 // firstState writes what belongs to the first epoch of an MLS group.
 func (t *Tx) firstState(key, seq int64, n *store.NewGroup) error {
 	now := Millis(n.Now)
-	if err := t.queue(insertEpoch, key, int64(n.Epoch), seq, now, n.Header, n.GroupInfo); err != nil {
+	if err := t.queue(insertEpoch, key, int64(n.Epoch), seq, now, n.Header, n.GroupInfo, []byte(nil)); err != nil {
 		return err
 	}
 	for _, node := range n.Nodes {
 		if node.Data == nil {
 			continue
 		}
-		if err := t.queue(insertNode, key, int64(node.Index), int64(n.Epoch), node.Data); err != nil {
+		if err := t.queue(putNode, key, int64(node.Index), node.Data); err != nil {
 			return err
 		}
 	}

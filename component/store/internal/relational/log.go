@@ -223,13 +223,10 @@ func (t *Tx) AcceptCommit(c *store.Commit) (store.Accepted, error) {
 			return store.Accepted{}, err
 		}
 	}
-	if err := t.queue(insertEpoch, key, int64(next), int64(seq), now, c.Header, c.GroupInfo); err != nil {
+	if err := t.queue(insertEpoch, key, int64(next), int64(seq), now, c.Header, c.GroupInfo, packNodes(c.Nodes)); err != nil {
 		return store.Accepted{}, err
 	}
 	if err := t.queue(`INSERT INTO old_epochs (gid, epoch, ended) VALUES ($1, $2, $3)`, key, int64(c.Epoch), now); err != nil {
-		return store.Accepted{}, err
-	}
-	if err := t.setNodes(key, int64(next), c.Nodes); err != nil {
 		return store.Accepted{}, err
 	}
 	if err := t.leave(key, int64(seq), c.Left); err != nil {

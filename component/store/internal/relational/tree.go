@@ -2,29 +2,71 @@
 
 package relational
 
-import "github.com/lockstep-im/lockstep/component/store"
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
 
-// A version of a node is valid in the epochs from from_epoch on, and before
-// to_epoch. The key (gid, to_epoch, idx) keeps a group's current tree together
-// and makes forgetting old epochs a deletion of one range.
-const (
-	insertEpoch = `INSERT INTO epochs (gid, epoch, seq, began, header, group_info) VALUES ($1, $2, $3, $4, $5, $6)`
-	insertNode  = `INSERT INTO nodes (gid, to_epoch, idx, from_epoch, data) VALUES ($1, 9223372036854775807, $2, $3, $4)`
-	endNode     = `UPDATE nodes SET to_epoch = $3 WHERE gid = $1 AND to_epoch = 9223372036854775807 AND idx = $2`
+	"github.com/lockstep-im/lockstep/component/store"
 )
 
-// setNodes writes the nodes that differ in the epoch next.
-func (t *Tx) setNodes(key, next int64, nodes []store.Node) error {
+// A group's tree is kept as one row per node, the base, which is the tree of
+// the oldest epoch that is kept, and what each later epoch changed, as one
+// value in the row of that epoch. So a commit writes one row whatever the depth
+// of the tree, every kept epoch can be read, and forgetting the oldest means
+// folding the next one's changes into the base, which Clean does in its own
+// time and for many epochs at once.
+//
+//	nodes             epochs
+//	base = tree of 7   7 | 8: changed | 9: changed | 10: changed (current)
+
+const (
+	insertEpoch = `INSERT INTO epochs (gid, epoch, seq, began, header, group_info, changed) VALUES ($1, $2, $3, $4, $5, $6, $7)`
+	putNode     = `INSERT INTO nodes (gid, idx, data) VALUES ($1, $2, $3) ON CONFLICT (gid, idx) DO UPDATE SET data = excluded.data`
+	blankNode   = `DELETE FROM nodes WHERE gid = $1 AND idx = $2`
+)
+
+// packNodes encodes changed nodes: for each its index and the length of its data
+// plus one, or 0 for a blank one, as varints, and the data.
+func packNodes(nodes []store.Node) []byte {
+	size := 0
 	for _, n := range nodes {
-		if err := t.queue(endNode, key, int64(n.Index), next); err != nil {
-			return err
-		}
+		size += 2*binary.MaxVarintLen32 + len(n.Data)
+	}
+	b := make([]byte, 0, size)
+	for _, n := range nodes {
+		b = binary.AppendUvarint(b, uint64(n.Index))
 		if n.Data == nil {
+			b = append(b, 0)
 			continue
 		}
-		if err := t.queue(insertNode, key, int64(n.Index), next, n.Data); err != nil {
-			return err
+		b = binary.AppendUvarint(b, uint64(len(n.Data))+1)
+		b = append(b, n.Data...)
+	}
+	return b
+}
+
+var errPacked = errors.New("store: the changes of an epoch's tree are damaged, restore a backup")
+
+// unpackNodes applies packed changes to a tree. Data stays in b.
+func unpackNodes(b []byte, set func(index uint32, data []byte)) error {
+	for len(b) > 0 {
+		index, n := binary.Uvarint(b)
+		if n <= 0 || index > 1<<32-1 {
+			return errPacked
 		}
+		b = b[n:]
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n)+1 {
+			return errPacked
+		}
+		b = b[n:]
+		if size == 0 {
+			set(uint32(index), nil)
+			continue
+		}
+		set(uint32(index), b[:size-1:size-1])
+		b = b[size-1:]
 	}
 	return nil
 }
@@ -51,17 +93,74 @@ func (t *Tx) Snapshot(key store.GroupKey, epoch uint64) (*store.Snapshot, error)
 
 // Nodes implements store.Reader.
 func (t *Tx) Nodes(key store.GroupKey, epoch uint64) ([]store.Node, error) {
-	ok, err := t.one(`SELECT epoch FROM epochs WHERE gid = $1 AND epoch = $2`, func(Row) {}, int64(key), i64(epoch))
+	// One statement, so that it sees the base and the changes of one moment. The
+	// changes come first: the latest of each node counts, the base fills up.
+	changed := make(map[uint32][]byte)
+	var nodes []store.Node
+	found := false
+	err := t.query(`SELECT 0, epoch, changed FROM epochs
+			WHERE gid = $1 AND epoch <= $2 AND epoch > (SELECT MIN(epoch) FROM epochs WHERE gid = $1)
+		UNION ALL SELECT 1, idx, data FROM nodes WHERE gid = $1
+		UNION ALL SELECT 2, epoch, NULL FROM epochs WHERE gid = $1 AND epoch = $2
+		ORDER BY 1, 2`, func(r Row) error {
+		switch r.Int(0) {
+		case 0:
+			return unpackNodes(r.Bytes(2), func(i uint32, data []byte) { changed[i] = data })
+		case 1:
+			if i := uint32(r.Int(1)); !has(changed, i) {
+				nodes = append(nodes, store.Node{Index: i, Data: nonNil(r.Bytes(2))})
+			}
+		case 2:
+			found = true
+		}
+		return nil
+	}, int64(key), i64(epoch))
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if !found {
 		return nil, notFound("epoch %d", epoch)
 	}
-	var nodes []store.Node
-	err = t.query(`SELECT idx, data FROM nodes WHERE gid = $1 AND to_epoch > $2 AND from_epoch <= $2 ORDER BY idx`, func(r Row) error {
-		nodes = append(nodes, store.Node{Index: uint32(r.Int(0)), Data: nonNil(r.Bytes(1))})
-		return nil
-	}, int64(key), i64(epoch))
-	return nodes, err
+	for i, data := range changed {
+		if data != nil {
+			nodes = append(nodes, store.Node{Index: i, Data: data})
+		}
+	}
+	slices.SortFunc(nodes, func(a, b store.Node) int { return int(int64(a.Index) - int64(b.Index)) })
+	return nodes, nil
+}
+
+func has(m map[uint32][]byte, i uint32) bool {
+	_, ok := m[i]
+	return ok
+}
+
+// fold forgets a group's epochs up to and including the given one, by making
+// the base the tree of the one behind it. It returns the numbers of epochs
+// forgotten and of nodes written.
+func (t *Tx) fold(gid, epoch int64) (epochs, written int64, err error) {
+	there, err := t.one(`SELECT id FROM groups WHERE id = $1 FOR UPDATE`, func(Row) {}, gid)
+	if err != nil || !there {
+		return 0, 0, err
+	}
+	changed := make(map[uint32][]byte)
+	err = t.query(`SELECT changed FROM epochs WHERE gid = $1 AND epoch <= $2
+		AND epoch > (SELECT MIN(epoch) FROM epochs WHERE gid = $1) ORDER BY epoch`, func(r Row) error {
+		return unpackNodes(r.Bytes(0), func(i uint32, data []byte) { changed[i] = data })
+	}, gid, epoch+1)
+	if err != nil {
+		return 0, 0, err
+	}
+	for i, data := range changed {
+		if data == nil {
+			err = t.queue(blankNode, gid, int64(i))
+		} else {
+			err = t.queue(putNode, gid, int64(i), data)
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	epochs, err = t.exec(`DELETE FROM epochs WHERE gid = $1 AND epoch <= $2`, gid, epoch)
+	return epochs, int64(len(changed)), err
 }

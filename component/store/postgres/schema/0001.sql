@@ -49,6 +49,7 @@ CREATE TABLE epochs (
 	began      BIGINT  NOT NULL,
 	header     BYTEA   NOT NULL,
 	group_info BYTEA   NOT NULL,
+	changed    BYTEA   NOT NULL,               -- nodes of the tree, since the epoch before
 	UNIQUE (gid, epoch)
 );
 
@@ -60,13 +61,11 @@ CREATE TABLE old_epochs (                      -- in the order in which they end
 );
 CREATE INDEX old_epochs_gid ON old_epochs (gid);
 
-CREATE TABLE nodes (
+CREATE TABLE nodes (                           -- the tree of the oldest epoch kept
 	gid        BIGINT  NOT NULL,
-	to_epoch   BIGINT  NOT NULL,               -- first epoch without it, 2^63-1: current
 	idx        BIGINT  NOT NULL,
-	from_epoch BIGINT  NOT NULL,
 	data       BYTEA   NOT NULL,
-	PRIMARY KEY (gid, to_epoch, idx)
+	PRIMARY KEY (gid, idx)
 );
 
 CREATE TABLE members (

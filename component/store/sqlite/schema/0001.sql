@@ -48,6 +48,7 @@ CREATE TABLE epochs (
 	began      INTEGER NOT NULL,
 	header     BLOB    NOT NULL,
 	group_info BLOB    NOT NULL,
+	changed    BLOB    NOT NULL,               -- nodes of the tree, since the epoch before
 	UNIQUE (gid, epoch)
 ) STRICT;
 
@@ -59,13 +60,11 @@ CREATE TABLE old_epochs (                      -- in the order in which they end
 ) STRICT;
 CREATE INDEX old_epochs_gid ON old_epochs (gid);
 
-CREATE TABLE nodes (
+CREATE TABLE nodes (                           -- the tree of the oldest epoch kept
 	gid        INTEGER NOT NULL,
-	to_epoch   INTEGER NOT NULL,               -- first epoch without it, 2^63-1: current
 	idx        INTEGER NOT NULL,
-	from_epoch INTEGER NOT NULL,
 	data       BLOB    NOT NULL,
-	PRIMARY KEY (gid, to_epoch, idx)
+	PRIMARY KEY (gid, idx)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE members (
