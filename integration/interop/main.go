@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 
 	"google.golang.org/grpc"
 
@@ -15,7 +16,12 @@ import (
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:50051", "`address` to serve on, without TLS")
+	host := flag.String("host", "", "`host` to serve on, with -port, as other clients of the interface have it")
+	port := flag.Int("port", 0, "`port` to serve on; goes before -listen")
 	flag.Parse()
+	if *port != 0 {
+		*listen = net.JoinHostPort(*host, strconv.Itoa(*port))
+	}
 	if err := run(*listen); err != nil {
 		fmt.Fprintln(os.Stderr, "interop:", err)
 		os.Exit(1)
