@@ -143,3 +143,51 @@ func TestDocExamples(t *testing.T) {
 		t.Errorf("only %d examples found", checked)
 	}
 }
+
+// TestContentsAreComplete checks that the package documentation lists each
+// payload type, and nothing that does not exist.
+func TestContentsAreComplete(t *testing.T) {
+	files, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exported := map[string]bool{}
+	var contents string
+	for _, entry := range files {
+		name := entry.Name()
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range f.Decls {
+			switch decl := decl.(type) {
+			case *ast.FuncDecl:
+				exported[decl.Name.Name] = true
+			case *ast.GenDecl:
+				for _, spec := range decl.Specs {
+					if ts, ok := spec.(*ast.TypeSpec); ok {
+						exported[ts.Name.Name] = true
+					}
+				}
+			}
+		}
+		if f.Doc != nil {
+			contents += f.Doc.Text()
+		}
+	}
+	listed := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\[\*?(\w+)(?:\.\w+)?\]`).FindAllStringSubmatch(contents, -1) {
+		listed[m[1]] = true
+		if !exported[m[1]] && m[1] != "stanza" {
+			t.Errorf("the documentation speaks of %s, which does not exist", m[1])
+		}
+	}
+	for _, info := range Payloads() {
+		if name := reflect.TypeOf(info.New()).Elem().Name(); !listed[name] && name != "FileMetadata" && name != "EncryptedSource" {
+			t.Errorf("the contents lack %s", name)
+		}
+	}
+}

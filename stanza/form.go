@@ -46,6 +46,10 @@ type Form struct {
 	Items    [][]Field
 }
 
+// MaxFields is the number of fields of a form or of a row. Duplicates are found
+// by comparing pairs.
+const MaxFields = 512
+
 // Field is a field of a [Form].
 type Field struct {
 	Var, Type, Label, Desc string
@@ -188,7 +192,7 @@ func (f *Form) Parse(el Element) error {
 // fields reads the fields among the children of el. A var may occur once.
 func (d *dec) fields(el Element, list []Field) []Field {
 	for c := el.First(); c.Valid() && d.err == nil; c = c.Next() {
-		if !c.Is(NSForm, "field") || !d.room(len(list), MaxRefs) {
+		if !c.Is(NSForm, "field") || !d.room(len(list), MaxFields) {
 			continue
 		}
 		fd := d.child(c)

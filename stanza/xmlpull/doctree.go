@@ -14,6 +14,10 @@ type Doc struct {
 
 const none = -1
 
+// idleNodes is the largest tree whose memory is kept for the next document: no
+// honest stanza is larger, and a hostile one should not cost 3 MB for ever.
+const idleNodes = 4096
+
 // node is an element, or a run of text if text is set.
 type node struct {
 	space, local []byte // of an element; of text, local is the data
@@ -34,6 +38,9 @@ func (d *Doc) SetLimits(l Limits) { d.r.SetLimits(l) }
 //
 // The Doc keeps b: it must not change while the Doc's elements are in use.
 func (d *Doc) Parse(b []byte, ctx *Context) (Element, error) {
+	if cap(d.nodes) > idleNodes || cap(d.attrs) > idleNodes || cap(d.r.scratch) > maxIdle {
+		d.nodes, d.attrs, d.r.scratch = nil, nil, nil
+	}
 	d.nodes, d.attrs, d.path = d.nodes[:0], d.attrs[:0], d.path[:0]
 	r := &d.r
 	r.Reset(b, ctx)

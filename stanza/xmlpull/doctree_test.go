@@ -3,6 +3,7 @@
 package xmlpull
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -125,5 +126,19 @@ func TestAppendEscapes(t *testing.T) {
 		if got := string(AppendAttr(nil, "x", tc.in)); got != " x='"+tc.attr+"'" {
 			t.Errorf("attr %q: %q", tc.in, got)
 		}
+	}
+}
+
+// TestDocForgetsLargeTrees checks that one hostile stanza does not pin memory.
+func TestDocForgetsLargeTrees(t *testing.T) {
+	var d Doc
+	big := []byte("<a>" + strings.Repeat("<b/>", 20000) + "</a>")
+	for _, in := range [][]byte{big, []byte("<a/>")} {
+		if _, err := d.Parse(in, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cap(d.nodes) > idleNodes {
+		t.Errorf("room for %d nodes is kept", cap(d.nodes))
 	}
 }
