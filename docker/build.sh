@@ -132,7 +132,6 @@ daemon() {
   for f in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem; do
     [ -s "$f" ] && { cp -L "$f" "$ctx/certs/ca-certificates.crt"; break; }
   done
-  touch "$ctx/data/.keep"
   hash=$(inputs "$ctx")
   build lockstepd "$ctx" "$hash"
 }

@@ -6,7 +6,6 @@
 set -euo pipefail
 
 domain=${LOCKSTEP_DOMAIN:-localhost}
-secret=${LOCKSTEP_COMPONENT_SECRET:-change this secret}
 uploads=${LOCKSTEP_UPLOAD_URL:-https://upload.$domain:5443/}
 say() { printf 'entrypoint: %s\n' "$*"; }
 
@@ -21,6 +20,17 @@ case ${1:-} in
     exit 0 ;;
   ?*) exec "$@" ;;
 esac
+
+# The component's secret: the given one, else a random one, kept in a volume that
+# lockstepd shares.
+shared=/run/lockstep/secret
+if [ -n "${LOCKSTEP_COMPONENT_SECRET:-}" ]; then
+  (umask 027; printf '%s\n' "$LOCKSTEP_COMPONENT_SECRET" > "$shared")
+elif [ ! -s "$shared" ]; then
+  (umask 027; head -c 24 /dev/urandom | base64 > "$shared")
+  say "made a random component secret"
+fi
+secret=$(cat "$shared")
 
 config=/etc/ejabberd/ejabberd.yml
 quote() { printf '%s' "$1" | sed -e 's/[\\"]/\\\\&/g' -e 's/[&|]/\\&/g'; }

@@ -35,8 +35,6 @@ type ports struct {
 	C2S, C2STLS, S2S, Component, HTTPS, API int
 }
 
-func (p ports) list() []int { return []int{p.C2S, p.C2STLS, p.S2S, p.Component, p.HTTPS, p.API} }
-
 // config renders the configuration file of one server.
 func config(f Flavour, o Options, l layout) ([]byte, error) {
 	var b strings.Builder
