@@ -124,7 +124,7 @@ daemon() {
     cp "$LOCKSTEPD_BINARY" "$ctx/lockstepd"
   else
     command -v go >/dev/null || die "building lockstepd needs Go" "https://go.dev/dl, or LOCKSTEPD_BINARY=a static binary"
-    (cd "$root" && CGO_ENABLED=0 GOOS=linux go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$ctx/lockstepd" ./component/cmd/lockstepd) \
+    (cd "$root" && CGO_ENABLED=0 GOOS=linux go build -buildvcs=false -ldflags '-s -w' -o "$ctx/lockstepd" ./component/cmd/lockstepd) \
       || die "go build ./component/cmd/lockstepd failed"
   fi
   # Certificate authorities, for PostgreSQL and links over TLS; none is an empty file.

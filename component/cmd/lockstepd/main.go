@@ -40,6 +40,7 @@ type cli struct {
 
 	Serve    serveCmd   `cmd:"" help:"Run the service."`
 	Check    checkCmd   `cmd:"" help:"Say what is wrong with configuration, store, link, secret and clock, and what to do."`
+	Health   healthCmd  `cmd:"" help:"Ask the running service whether it is well, for health checks of containers."`
 	Print    printCmd   `cmd:"" name:"config" help:"Print every option with its value and meaning, as a configuration file."`
 	Group    groupCmd   `cmd:"" help:"Look at groups (never at their content)."`
 	User     userCmd    `cmd:"" help:"Look at accounts, or purge them."`
