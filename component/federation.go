@@ -290,7 +290,7 @@ func takeWelcome(s *Service, r *request) (stanza.Payload, error) {
 	if err != nil || group.local == "" {
 		return nil, stanza.NewError(stanza.BadRequest, "A welcome names its group.")
 	}
-	if r.from.local != "" || r.from.bare != group.domain {
+	if r.from.local != "" || r.from.resource != "" || r.from.bare != group.domain {
 		return nil, stanza.NewError(stanza.NotAuthorized, "Only the service that hosts a group announces its welcomes.")
 	}
 	user, err := parseAddr(in.User)

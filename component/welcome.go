@@ -19,12 +19,12 @@ import (
 
 // welcomeMessage puts a joiner's part and the shared part together.
 func welcomeMessage(w *store.Welcome) ([]byte, error) {
+	if w.Remote {
+		return w.Secrets, nil // it came whole
+	}
 	m, err := mls.ParseMessage(w.Secrets)
 	if err != nil || m.Welcome == nil {
 		return nil, fmt.Errorf("component: the stored welcome is malformed: %w", err)
-	}
-	if len(w.Info) == 0 {
-		return w.Secrets, nil // it came whole, from another service
 	}
 	whole := &mls.Welcome{CipherSuite: m.Welcome.CipherSuite, Secrets: m.Welcome.Secrets, EncryptedGroupInfo: w.Info}
 	return whole.Message().Bytes(), nil

@@ -89,8 +89,8 @@ type Welcome struct {
 	Epoch    uint64
 	Seq      uint64
 	Inviter  string
-	Remote   bool      // a pointer: the bytes are at the group's service
-	Secrets  []byte    // nil in lists, and if Remote
+	Remote   bool      // the group lives at another service
+	Secrets  []byte    // nil in lists; if Remote, the whole Welcome or nil: then it is at the group's service
 	Info     []byte    // EncryptedGroupInfo; nil in lists, and if Remote
 	Expires  time.Time // Clean removes it then
 	NotifyAt time.Time // when to tell the joiner's home service, zero if nobody needs to be told

@@ -89,9 +89,11 @@ func (t *Tx) Welcome(kpRef []byte, group string) (*store.Welcome, error) {
 		LEFT JOIN welcome_infos i ON i.gid = w.gid AND i.seq = w.seq
 		WHERE w.kp_ref = $1 AND w.grp = $2`, func(r Row) {
 		w = scanWelcome(r)
-		if !w.Remote {
-			w.Secrets, w.Info = nonNil(r.Bytes(10)), nonNil(r.Bytes(11))
+		if w.Remote {
+			w.Secrets = r.Bytes(10) // whole, if its service sent it along
+			return
 		}
+		w.Secrets, w.Info = nonNil(r.Bytes(10)), nonNil(r.Bytes(11))
 	}, kpRef, group)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+)
+
+// TestBounceEndsSession: a full JID that is gone gets no more events, and its
+// device stays a member.
+func TestBounceEndsSession(t *testing.T) {
+	s := start(t)
+	j, r := pair(t, s)
+	_, err := j.sendText(balcony, "one")
+	j.must(err)
+	r.event(balcony, "application")
+	s.write("<message type='error' from='" + r.full + "' to='" + balcony + "'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+	if err := r.get(domain, &stanza.Ping{}, nil); refusal(err).Condition != stanza.NotAcceptable {
+		t.Errorf("a ping without a session: %v", err)
+	}
+	_, err = j.sendText(balcony, "two")
+	j.must(err)
+	if _, ok := r.box().tryTake(100*time.Millisecond, "kind='application'"); ok {
+		t.Error("an event after the bounce")
+	}
+	r.announce()
+	r.must(r.get(domain, &stanza.Ping{}, nil))
+	r.seq = 1
+	if got := r.catchUp(balcony); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("romeo has %q", got)
+	}
+	// Nobody ends a session of another account.
+	s.write("<message type='error' from='" + mallory + "/x' to='" + balcony + "'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+	s.write("<presence type='unavailable' from='" + romeo + "/other' to='" + domain + "'/>")
+	r.must(r.get(domain, &stanza.Ping{}, nil))
+}
+
+// TestOneNudge: an absent account gets one stored message, from the service, that
+// names no group, and no second one before it has synchronised.
+func TestOneNudge(t *testing.T) {
+	s := start(t)
+	j, r := pair(t, s)
+	r.leaveSession()
+	if err := r.get(domain, &stanza.Ping{}, nil); refusal(err).Condition != stanza.NotAcceptable {
+		t.Fatalf("the session is still there: %v", err)
+	}
+	for range 5 {
+		_, err := j.sendText(balcony, "wake")
+		j.must(err)
+	}
+	raw := s.box(romeo).take(t, "<nudge", "type='normal'")
+	if strings.Contains(raw, "balcony") || !strings.Contains(raw, "from='"+domain+"'") || !strings.Contains(raw, "<store ") || !strings.Contains(raw, "New encrypted message") {
+		t.Errorf("the nudge: %s", raw)
+	}
+	_, err := j.sendText(balcony, "again")
+	j.must(err)
+	if raw, ok := s.box(romeo).tryTake(1500*time.Millisecond, "<nudge"); ok {
+		t.Errorf("a second nudge: %s", raw)
+	}
+	// After it has synchronised it is called again.
+	r.announce()
+	r.leaveSession()
+	r.get(domain, &stanza.Ping{}, nil)
+	_, err = j.sendText(balcony, "and again")
+	j.must(err)
+	s.box(romeo).take(t, "<nudge")
+}
+
+// TestNudgeWishes: polling users and muted groups are left in peace.
+func TestNudgeWishes(t *testing.T) {
+	s := start(t)
+	j, r := pair(t, s)
+	r.must(r.set(domain, &stanza.Nudges{Mode: stanza.NudgePush, Muted: []string{balcony}}, nil))
+	var n stanza.Nudges
+	r.must(r.get(domain, &stanza.NudgesQuery{}, &n))
+	if n.Mode != stanza.NudgePush || !slices.Equal(n.Muted, []string{balcony}) {
+		t.Errorf("the wishes: %+v", n)
+	}
+	r.leaveSession()
+	r.get(domain, &stanza.Ping{}, nil)
+	_, err := j.sendText(balcony, "psst")
+	j.must(err)
+	if raw, ok := s.box(romeo).tryTake(1500*time.Millisecond, "<nudge"); ok {
+		t.Errorf("a nudge from a muted group: %s", raw)
+	}
+}
+
+// TestPollingMode sends no nudge to anybody.
+func TestPollingMode(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Nudge = component.NudgeOff })
+	j, r := pair(t, s)
+	r.leaveSession()
+	r.get(domain, &stanza.Ping{}, nil)
+	_, err := j.sendText(balcony, "psst")
+	j.must(err)
+	if raw, ok := s.box(romeo).tryTake(1500*time.Millisecond, "<nudge"); ok {
+		t.Errorf("a nudge in polling mode: %s", raw)
+	}
+}
+
+// TestRestart: after a restart the service goes on where it was, and asks the
+// sessions that it remembers to come back.
+func TestRestart(t *testing.T) {
+	s := start(t)
+	j, r := pair(t, s)
+	before, err := j.sendText(balcony, "before")
+	j.must(err)
+	s.stop()
+	s.run(t)
+	j.box().take(t, "<resume")
+	r.box().take(t, "<resume")
+	r.announce()
+	_, err = j.sendText(balcony, "after")
+	j.must(err)
+	r.seq = 1
+	if got := r.catchUp(balcony); !slices.Equal(got, []string{"before", "after"}) {
+		t.Errorf("romeo has %q", got)
+	}
+	_, err = r.commit(balcony, mls.CommitOptions{ForcePath: true})
+	r.must(err)
+	j.seq = before.Seq + 1
+	j.catchUp(balcony)
+	sameEpoch(t, j, r)
+}
+
+// TestLinkCut: a broken link comes back by itself, and what was under way is
+// found by its ref.
+func TestLinkCut(t *testing.T) {
+	s := start(t)
+	j, r := pair(t, s)
+	for i := range 5 {
+		m, err := j.g.Seal(fmt.Append(nil, "message ", i), nil)
+		j.must(err)
+		p := &stanza.Send{Epoch: 1, Ref: stanza.MessageRef(m.Bytes()), Message: stanza.MLS{Bytes: m.Bytes()}}
+		h := stanza.Header{Kind: stanza.IQ, Type: stanza.TypeSet, ID: fmt.Sprintf("cut%d", nextID()), From: j.full, To: balcony}
+		s.write(string(h.Append(nil, p)))
+		s.cut()
+		var acc stanza.Accepted
+		j.must(j.set(balcony, p, &acc))
+		if acc.Seq != uint64(2+i) {
+			t.Fatalf("message %d is entry %d", i, acc.Seq)
+		}
+	}
+	r.seq = 1
+	if got := r.catchUp(balcony); len(got) != 5 || got[4] != "message 4" {
+		t.Errorf("romeo has %q", got)
+	}
+}
+
+// TestShutdownDrains: what was taken is answered before the end.
+func TestShutdownDrains(t *testing.T) {
+	s := start(t)
+	j, _ := pair(t, s)
+	const n = 20
+	var ids []string
+	for range n {
+		m, err := j.g.Seal([]byte("last words"), nil)
+		j.must(err)
+		p := &stanza.Send{Epoch: 1, Ref: stanza.MessageRef(m.Bytes()), Message: stanza.MLS{Bytes: m.Bytes()}}
+		id := fmt.Sprintf("drain%d", nextID())
+		h := stanza.Header{Kind: stanza.IQ, Type: stanza.TypeSet, ID: id, From: j.full, To: balcony}
+		s.write(string(h.Append(nil, p)))
+		ids = append(ids, id)
+	}
+	s.stop()
+	for _, id := range ids {
+		if _, ok := j.box().tryTake(time.Second, "id='"+id+"'"); !ok {
+			t.Errorf("request %s has no answer", id)
+		}
+	}
+}
