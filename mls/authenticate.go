@@ -9,7 +9,7 @@ import "bytes"
 
 // signContent signs a for the epoch whose encoded GroupContext is context.
 func (s *suite) signContent(a *authenticatedContent, key *SignaturePrivateKey, context []byte) error {
-	sig, err := s.signWithLabel(key, "FramedContentTBS", a.appendTBS(nil, context))
+	sig, err := s.signAppended(key, "FramedContentTBS", func(b []byte) []byte { return a.appendTBS(b, context) })
 	if err != nil {
 		return err
 	}
@@ -19,8 +19,7 @@ func (s *suite) signContent(a *authenticatedContent, key *SignaturePrivateKey, c
 
 // verifyContent checks the signature of a.
 func (s *suite) verifyContent(a *authenticatedContent, key, context []byte) error {
-	var buf [1024]byte
-	return s.verifyWithLabel(key, "FramedContentTBS", a.appendTBS(buf[:0], context), a.auth.signature)
+	return s.verifyAppended(key, "FramedContentTBS", a.auth.signature, func(b []byte) []byte { return a.appendTBS(b, context) })
 }
 
 // appendTBM writes AuthenticatedContentTBM (RFC 9420 §6.2).
@@ -30,7 +29,18 @@ func (a *authenticatedContent) appendTBM(b, context []byte) []byte {
 
 // membershipTag authenticates a PublicMessage of a member (RFC 9420 §6.2).
 func (s *suite) membershipTag(membershipKey []byte, a *authenticatedContent, context []byte) []byte {
-	return s.mac(membershipKey, a.appendTBM(nil, context))
+	c := getScratch()
+	defer c.done()
+	c.b = a.appendTBM(c.b, context)
+	return s.mac(membershipKey, c.b)
+}
+
+// verifyMembershipTag reports whether tag is the membership tag of a.
+func (s *suite) verifyMembershipTag(membershipKey []byte, a *authenticatedContent, context, tag []byte) bool {
+	c := getScratch()
+	defer c.done()
+	c.b = a.appendTBM(c.b, context)
+	return s.verifyMAC(membershipKey, c.b, tag)
 }
 
 // confirmationTag confirms the state of an epoch (RFC 9420 §6.1).

@@ -302,15 +302,13 @@ type PrivateMessage struct {
 	Ciphertext          []byte
 }
 
-func readPrivateMessage(r *reader) *PrivateMessage {
-	return &PrivateMessage{
-		GroupID:             r.opaque(),
-		Epoch:               r.u64(),
-		ContentType:         readContentType(r),
-		AuthenticatedData:   r.opaque(),
-		EncryptedSenderData: r.opaque(),
-		Ciphertext:          r.opaque(),
-	}
+func (m *PrivateMessage) readFrom(r *reader) {
+	m.GroupID = r.opaque()
+	m.Epoch = r.u64()
+	m.ContentType = readContentType(r)
+	m.AuthenticatedData = r.opaque()
+	m.EncryptedSenderData = r.opaque()
+	m.Ciphertext = r.opaque()
 }
 
 func (m *PrivateMessage) appendTo(b []byte) []byte {

@@ -265,8 +265,8 @@ func (g *Group) groupInfo(o *GroupInfoOptions) (*GroupInfo, error) {
 }
 
 // sealer returns what the group encrypts with.
-func (g *Group) sealer() *sealer {
-	return &sealer{g.s, g.cfg, g.keys.messages, g.keys.secrets.senderDataSecret}
+func (g *Group) sealer() sealer {
+	return sealer{g.s, g.cfg, g.keys.messages, g.keys.secrets.senderDataSecret}
 }
 
 // Seal encrypts data to the members (RFC 9420 §6.3, §15). aad is authenticated
@@ -315,11 +315,7 @@ func (g *Group) protect(a *authenticatedContent) (*Message, error) {
 		m.membershipTag = g.s.membershipTag(g.keys.secrets.membershipKey, a, g.ctxBytes)
 		return newMessage(&Message{Public: m}), nil
 	}
-	m, err := g.sealer().seal(a)
-	if err != nil {
-		return nil, err
-	}
-	return newMessage(&Message{Private: m}), nil
+	return g.sealer().seal(a)
 }
 
 // pskSecret looks up the pre-shared keys of a commit and chains them

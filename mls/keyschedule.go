@@ -250,7 +250,13 @@ func (s *suite) interimTranscriptHash(confirmed, confirmationTag []byte) []byte 
 //
 // A ciphertext shorter than the sample is the whole sample.
 func (s *suite) senderDataKeyNonce(senderDataSecret, ciphertext []byte) (key, nonce []byte) {
+	key, nonce = make([]byte, s.nk), make([]byte, s.nn)
+	s.senderDataKeyNonceInto(key, nonce, senderDataSecret, ciphertext)
+	return key, nonce
+}
+
+func (s *suite) senderDataKeyNonceInto(key, nonce, senderDataSecret, ciphertext []byte) {
 	sample := ciphertext[:min(len(ciphertext), s.nh)]
-	return s.expandWithLabel(senderDataSecret, "key", sample, s.nk),
-		s.expandWithLabel(senderDataSecret, "nonce", sample, s.nn)
+	s.expandInto(key, senderDataSecret, "key", sample)
+	s.expandInto(nonce, senderDataSecret, "nonce", sample)
 }

@@ -194,8 +194,9 @@ func (l *LeafNode) sign(s *suite, key *SignaturePrivateKey, groupID GroupID, ind
 
 // verifySignature checks the leaf's own signature (RFC 9420 §7.3).
 func (l *LeafNode) verifySignature(s *suite, groupID GroupID, index LeafIndex) error {
-	var buf [1024]byte
-	return s.verifyWithLabel(l.SignatureKey, "LeafNodeTBS", l.appendTBS(buf[:0], groupID, index), l.Signature)
+	return s.verifyAppended(l.SignatureKey, "LeafNodeTBS", l.Signature, func(b []byte) []byte {
+		return l.appendTBS(b, groupID, index)
+	})
 }
 
 // Bytes returns the encoding of the leaf node. The caller must not change it.

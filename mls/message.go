@@ -38,12 +38,20 @@ func readMessage(r *reader) *Message {
 		r.fail(fmt.Errorf("mls: protocol version %d is unknown", v))
 		return nil
 	}
+	f := WireFormat(r.u16())
+	if f == WireFormatPrivateMessage { // the most frequent one: one piece of memory
+		var m struct {
+			Message
+			private PrivateMessage
+		}
+		m.private.readFrom(r)
+		m.Private = &m.private
+		return &m.Message
+	}
 	m := &Message{}
-	switch f := WireFormat(r.u16()); f {
+	switch f {
 	case WireFormatPublicMessage:
 		m.Public = readPublicMessage(r)
-	case WireFormatPrivateMessage:
-		m.Private = readPrivateMessage(r)
 	case WireFormatWelcome:
 		m.Welcome = readWelcome(r)
 	case WireFormatGroupInfo:

@@ -97,7 +97,7 @@ func (g *Group) openPast(m *PrivateMessage) (Received, error) {
 		if p.epoch != m.Epoch || p.expired(now, g.cfg.limits.PastEpochAge) {
 			continue
 		}
-		keys := &sealer{g.s, g.cfg, p.messages, p.sender}
+		keys := sealer{g.s, g.cfg, p.messages, p.sender}
 		d, err := keys.openSenderData(m)
 		if err != nil {
 			return nil, err

@@ -51,45 +51,73 @@ func ratchetOf(t ContentType) ratchetKind {
 	return ratchetHandshake
 }
 
-// seal encrypts signed content (RFC 9420 §6.3.1). It uses up a message key even
-// when it fails.
-func (k *sealer) seal(a *authenticatedContent) (*PrivateMessage, error) {
+// senderDataLen is the length of an encoded SenderData.
+const senderDataLen = 12
+
+// seal encrypts signed content (RFC 9420 §6.3.1). The message is put together and
+// encrypted in one piece of memory. It uses up a message key even when it fails.
+func (k sealer) seal(a *authenticatedContent) (*Message, error) {
 	c := &a.content
 	leaf, ok := c.Sender.Leaf()
 	if !ok {
 		return nil, invalid(RulePrivateSender, "a sender of type %v cannot send a PrivateMessage", c.Sender.Type)
 	}
-	m := &PrivateMessage{GroupID: c.GroupID, Epoch: c.Epoch, ContentType: c.ContentType, AuthenticatedData: c.AuthenticatedData}
-	room := len(c.Application) + len(a.auth.signature) + len(a.auth.confirmationTag) + 16
-	plain := make([]byte, 0, room+room/4+64+k.s.nt)
-	plain = a.auth.appendTo(c.appendBody(plain), c.ContentType)
-	if pad := k.cfg.padding(len(plain)); pad > 0 {
-		n := len(plain)
-		plain = slices.Grow(plain, pad+k.s.nt)[:n+pad]
-		clear(plain[n:])
+	plain := getScratch()
+	defer plain.done()
+	plain.b = a.auth.appendTo(c.appendBody(plain.b), c.ContentType)
+	if pad := k.cfg.padding(len(plain.b)); pad > 0 {
+		n := len(plain.b)
+		plain.b = slices.Grow(plain.b, pad)[:n+pad]
+		clear(plain.b[n:])
 	}
-
 	d := senderData{leaf: leaf}
 	if err := readRandom(k.cfg.rand, d.reuseGuard[:]); err != nil {
 		return nil, err
 	}
+
+	const frame = 4 // version and wire format
+	ctLen, sdLen := len(plain.b)+k.s.nt, senderDataLen+k.s.nt
+	raw := make([]byte, 0, frame+len(c.GroupID)+len(c.AuthenticatedData)+sdLen+ctLen+8+1+4*4)
+	m := &PrivateMessage{GroupID: c.GroupID, Epoch: c.Epoch, ContentType: c.ContentType, AuthenticatedData: c.AuthenticatedData}
+	raw = appendU16(appendU16(raw, uint16(MLS10)), uint16(WireFormatPrivateMessage))
+	raw = m.appendContentAAD(raw)
+	aad := raw[frame:]
+	raw = appendVarint(raw, sdLen)
+	sdAt := len(raw)
+	raw = appendVarint(raw[:sdAt+sdLen], ctLen)
+	ctAt := len(raw)
+
 	generation, key, nonce, err := k.secrets.next(leaf, ratchetOf(c.ContentType))
 	if err != nil {
 		return nil, err
 	}
 	d.generation = generation
 	d.guard(nonce)
-	aad := m.appendContentAAD(make([]byte, 0, 32+len(m.GroupID)+len(m.AuthenticatedData)))
-	m.Ciphertext, err = k.s.aeadSealInto(plain[:0], key, nonce, aad, plain)
+	raw, err = k.s.aeadSealInto(raw, key, nonce, aad, plain.b)
 	wipe(key)
 	if err != nil {
 		return nil, err
 	}
+	m.Ciphertext = raw[ctAt:]
+	m.EncryptedSenderData = raw[sdAt : sdAt+sdLen : sdAt+sdLen]
+	if err := k.sealSenderData(m, &d); err != nil {
+		return nil, err
+	}
+	return &Message{Private: m, raw: raw}, nil
+}
 
-	var buf [12]byte
-	sdKey, sdNonce := k.s.senderDataKeyNonce(k.senderData, m.Ciphertext)
-	m.EncryptedSenderData, err = k.s.seal(sdKey, sdNonce, m.appendSenderDataAAD(aad[:0]), d.appendTo(buf[:0]))
-	return m, err
+// sealSenderData fills in the encrypted sender data of m (RFC 9420 §6.3.2).
+func (k sealer) sealSenderData(m *PrivateMessage, d *senderData) error {
+	var keys [maxAEADKeySize + aeadNonceSize]byte
+	key, nonce := keys[:k.s.nk], keys[k.s.nk:k.s.nk+k.s.nn]
+	k.s.senderDataKeyNonceInto(key, nonce, k.senderData, m.Ciphertext)
+	c := getScratch()
+	defer c.done()
+	c.b = m.appendSenderDataAAD(c.b)
+	n := len(c.b)
+	c.b = d.appendTo(c.b)
+	_, err := k.s.aeadSealInto(m.EncryptedSenderData[:0], key, nonce, c.b[:n], c.b[n:])
+	return err
 }
 
 // guard mixes the reuse guard into a nonce (RFC 9420 §6.3.1).
@@ -101,33 +129,38 @@ func (d *senderData) guard(nonce []byte) {
 
 // openSenderData decrypts who sent m (RFC 9420 §6.3.2). Any member could have
 // written it: the signature inside decides.
-func (k *sealer) openSenderData(m *PrivateMessage) (*senderData, error) {
-	var aad [128]byte
-	key, nonce := k.s.senderDataKeyNonce(k.senderData, m.Ciphertext)
-	b, err := k.s.open(key, nonce, m.appendSenderDataAAD(aad[:0]), m.EncryptedSenderData)
+func (k sealer) openSenderData(m *PrivateMessage) (senderData, error) {
+	c := getScratch()
+	defer c.done()
+	c.b = append(c.b, make([]byte, maxAEADKeySize+aeadNonceSize)...)
+	c.b = m.appendSenderDataAAD(c.b)
+	key, nonce, aad := c.b[:k.s.nk], c.b[maxAEADKeySize:maxAEADKeySize+k.s.nn], c.b[maxAEADKeySize+aeadNonceSize:]
+	k.s.senderDataKeyNonceInto(key, nonce, k.senderData, m.Ciphertext)
+	c.b = slices.Grow(c.b, len(m.EncryptedSenderData))
+	b, err := k.s.aeadOpenInto(c.b[len(c.b):], key, nonce, aad, m.EncryptedSenderData)
 	if err != nil {
-		return nil, broken(RuleSenderData, err, "sender data of a PrivateMessage")
+		return senderData{}, broken(RuleSenderData, err, "sender data of a PrivateMessage")
 	}
 	r := reader{b: b}
 	d := readSenderData(&r)
 	if err := r.done(); err != nil {
-		return nil, broken(RuleSenderData, err, "sender data of a PrivateMessage")
+		return senderData{}, broken(RuleSenderData, err, "sender data of a PrivateMessage")
 	}
-	return &d, nil
+	return d, nil
 }
 
 // open decrypts m, which d says who sent. The key is not consumed: that is for
 // the caller, once the signature has been verified.
-func (k *sealer) open(m *PrivateMessage, d *senderData) (*authenticatedContent, *messageKey, error) {
+func (k sealer) open(m *PrivateMessage, d senderData) (*authenticatedContent, *messageKey, error) {
 	key, err := k.secrets.peek(d.leaf, ratchetOf(m.ContentType), d.generation)
 	if err != nil {
 		return nil, nil, err
 	}
-	var nonce [aeadNonceSize]byte
-	copy(nonce[:], key.nonce())
-	d.guard(nonce[:])
-	aad := m.appendContentAAD(make([]byte, 0, 32+len(m.GroupID)+len(m.AuthenticatedData)))
-	plain, err := k.s.open(key.key(), nonce[:], aad, m.Ciphertext)
+	d.guard(key.nonce()) // the key is for this one message
+	c := getScratch()
+	c.b = m.appendContentAAD(c.b)
+	plain, err := k.s.open(key.key(), key.nonce(), c.b, m.Ciphertext)
+	c.done()
 	if err != nil {
 		key.wipe()
 		return nil, nil, broken(RuleDecrypt, err, "PrivateMessage of member %d, generation %d", d.leaf, d.generation)

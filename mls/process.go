@@ -153,7 +153,7 @@ func (g *Group) Process(m *Message) (Received, error) {
 func (g *Group) processPublic(m *PublicMessage) (Received, error) {
 	a := m.authenticated()
 	if a.content.Sender.Type == SenderMember {
-		if !g.s.verifyMAC(g.keys.secrets.membershipKey, a.appendTBM(nil, g.ctxBytes), m.membershipTag) {
+		if !g.s.verifyMembershipTag(g.keys.secrets.membershipKey, a, g.ctxBytes, m.membershipTag) {
 			return nil, invalid(a.membershipRule(), "the membership_tag of a %v by %v is wrong", a.content.ContentType, a.content.Sender)
 		}
 	}

@@ -305,28 +305,27 @@ func appendSignContent(b []byte, label string, content []byte) []byte {
 	return append(b, content...)
 }
 
-// signContentShort is up to how many bytes a SignContent is put together on
-// the stack.
-const signContentShort = 1024
+// checkSigner checks that a key can sign for the suite.
+func (s *suite) checkSigner(k *SignaturePrivateKey) error {
+	if k == nil {
+		return errors.New("mls: signing: no signature key")
+	}
+	if k.scheme != s.sig {
+		return fmt.Errorf("mls: signing: the signature key is for %v, but cipher suite %v signs with %v", k.scheme, s.cipher, s.sig)
+	}
+	return nil
+}
 
 // signWithLabel is SignWithLabel(SignatureKey, Label, Content) (RFC 9420
 // §5.1.2).
 func (s *suite) signWithLabel(k *SignaturePrivateKey, label string, content []byte) ([]byte, error) {
-	if k == nil {
-		return nil, errors.New("mls: signing: no signature key")
-	}
-	if k.scheme != s.sig {
-		return nil, fmt.Errorf("mls: signing: the signature key is for %v, but cipher suite %v signs with %v", k.scheme, s.cipher, s.sig)
-	}
-	var short [signContentShort]byte
-	return k.sign(appendSignContent(short[:0], label, content))
+	return s.signAppended(k, label, func(b []byte) []byte { return append(b, content...) })
 }
 
 // verifyWithLabel is VerifyWithLabel(VerificationKey, Label, Content,
 // SignatureValue) (RFC 9420 §5.1.2). It returns nil if the signature is right.
 func (s *suite) verifyWithLabel(pub []byte, label string, content, sig []byte) error {
-	var short [signContentShort]byte
-	return s.sig.verify(pub, appendSignContent(short[:0], label, content), sig)
+	return s.verifyAppended(pub, label, sig, func(b []byte) []byte { return append(b, content...) })
 }
 
 // checkSignaturePublicKey verifies that pub is a public key of the suite's

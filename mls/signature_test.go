@@ -25,7 +25,7 @@ func TestSignWithLabel(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Shorter and longer than what is put together on the stack.
-		for _, n := range []int{0, 1, 300, signContentShort, 100_000} {
+		for _, n := range []int{0, 1, 300, scratchSize, 100_000} {
 			content := bytes.Repeat([]byte("w"), n)
 			sig, err := s.signWithLabel(key, "LeafNodeTBS", content)
 			if err != nil {
