@@ -93,6 +93,8 @@ type Config struct {
 	// fail is called at named places between two steps, so that a test can
 	// kill the process there.
 	fail func(point string)
+	// observe is shown each new state, so that a test can open what was sent.
+	observe func(*mls.Group)
 }
 
 func (cfg *Config) clock() time.Time {

@@ -262,6 +262,9 @@ func (g *Group) unload() {
 // setState makes st the current state and counts its members.
 func (g *Group) setState(st *mls.Group) {
 	g.state = st
+	if g.c.cfg.observe != nil {
+		g.c.cfg.observe(st)
+	}
 	g.accounts = make(map[string]int)
 	for m := range st.Members() {
 		g.accounts[leafIdentity(m.Leaf)]++

@@ -227,7 +227,7 @@ func (g *Group) wentBack(epoch, seq uint64) bool {
 	if epoch >= known && seq >= last || g.meta.Reason == "asked for" {
 		return false
 	}
-	g.headWentBack(seq)
+	g.headWentBack(seq, last)
 	return true
 }
 

@@ -149,11 +149,13 @@ func (g *Group) fetch(ctx context.Context) error {
 		}
 		g.mu.Lock()
 		g.acked = max(g.acked, q.Ack)
-		behind := page.Head < g.meta.Seq
+		// Compared with what had been processed when the question was asked: an
+		// event may overtake the answer.
+		behind := page.Head < done
 		g.head = max(g.head, page.Head)
 		g.mu.Unlock()
 		if behind {
-			return g.headWentBack(page.Head)
+			return g.headWentBack(page.Head, done)
 		}
 		head = page.Head
 		for i := range page.Entries {
@@ -299,9 +301,8 @@ func (g *Group) update(fn func(r *received)) {
 }
 
 // headWentBack is a log that is shorter than it was.
-func (g *Group) headWentBack(head uint64) error {
+func (g *Group) headWentBack(head, seq uint64) error {
 	g.mu.Lock()
-	seq := g.meta.Seq
 	told := g.rollbackTold
 	g.rollbackTold = true
 	g.mu.Unlock()
