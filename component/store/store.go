@@ -180,8 +180,9 @@ type Tx interface {
 	// for a destroyed group. It uses up a reservation.
 	CreateGroup(g *NewGroup) (*Group, error)
 	// ReplaceGroup begins a new MLS group under the JID and log of an old one
-	// (ReInit, RFC 9420 §11.2): tree, members, snapshots and pending proposals
-	// of the old one are dropped, seq and chain go on. The JID must be that of
+	// (ReInit, RFC 9420 §11.2): tree, snapshots, pending proposals, affiliations
+	// and welcomes of the old one are dropped, its members count as removed at
+	// its head, so that they may still read it, and seq and chain go on. The JID must be that of
 	// the old group. It fails with a [ConflictError] unless the group has the
 	// given revision.
 	ReplaceGroup(key GroupKey, rev uint64, g *NewGroup) (*Group, error)

@@ -140,6 +140,7 @@ func (s *Store) try(ctx context.Context, how string, f func(*relational.Tx) erro
 		}
 	}()
 	tx := relational.NewTx(c)
+	defer tx.End()
 	err = f(tx)
 	if err == nil {
 		err = tx.Doomed()

@@ -42,7 +42,18 @@ const migrationLock = 0x6c6f636b73746570
 // migrate brings the schema up to date, all in one transaction. Of several
 // processes that start at once one does it and the others wait.
 func (s *Store) migrate(ctx context.Context) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	var number int
+	var encoding string
+	err := s.pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_encoding')`).Scan(&number, &encoding)
+	switch {
+	case err != nil:
+		return fault(err)
+	case number < 120000:
+		return fmt.Errorf("PostgreSQL %d is too old, lockstep needs 12 or later", number/10000)
+	case encoding != "UTF8":
+		return fmt.Errorf("the database is encoded in %s; make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", encoding)
+	}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		for _, q := range []string{
 			fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, migrationLock),
 			`SET LOCAL client_min_messages = warning`,

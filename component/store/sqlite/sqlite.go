@@ -256,7 +256,9 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 			c.c.SetInterrupt(nil)
 			c.Exec("ROLLBACK") // a snapshot is left, there is nothing to lose
 		}()
-		return f(relational.NewTx(c))
+		tx := relational.NewTx(c)
+		defer tx.End()
+		return f(tx)
 	})
 }
 

@@ -243,8 +243,9 @@ type panicError struct {
 
 func (p *panicError) Error() string { return fmt.Sprintf("panic in transaction: %v", p.value) }
 
-func guard(f func(store.Tx) error, tx store.Tx) (err error) {
+func guard(f func(store.Tx) error, tx *relational.Tx) (err error) {
 	defer func() {
+		tx.End()
 		if v := recover(); v != nil {
 			err = &panicError{v, debug.Stack()}
 		}

@@ -81,6 +81,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Rollback", testRollback},
 		{"Doomed", testDoomed},
 		{"Panic", testPanic},
+		{"Ended", testEnded},
 		{"Goexit", testGoexit},
 		{"Cancelled", testCancelled},
 		{"BadText", testBadText},

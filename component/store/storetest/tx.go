@@ -112,6 +112,19 @@ func testPanic(t *testing.T, w *world) {
 	}
 }
 
+func testEnded(t *testing.T, w *world) {
+	var kept store.Tx
+	w.update(func(tx store.Tx) error { kept = tx; return nil })
+	if err := kept.SetSetting(juliet, "a", []byte("1")); err == nil {
+		t.Error("a transaction was used after its end")
+	}
+	var reader store.Reader
+	w.view(func(r store.Reader) error { reader = r; return nil })
+	if _, err := reader.Groups("", 1); err == nil {
+		t.Error("a snapshot was used after its end")
+	}
+}
+
 func testGoexit(t *testing.T, w *world) {
 	// t.FailNow in a transaction is a mistake, but not one to hang for.
 	for range 4 {

@@ -187,9 +187,16 @@ func (c *Cleaner) cleanLogs(ctx context.Context, db DB, p store.CleanPolicy, n *
 		err := db.View(ctx, func(r store.Reader) error {
 			t := r.(*Tx)
 			cuts, count, last = cuts[:0], 0, c.cursor
-			var gs []store.Group
-			if err := t.query(`SELECT `+groupColumns+` FROM groups WHERE id > $1 ORDER BY id LIMIT 200`, func(r Row) error {
-				gs = append(gs, scanGroup(r))
+			type candidate struct {
+				store.Group
+				oldest, acked int64
+			}
+			var gs []candidate
+			if err := t.query(`SELECT `+groupColumns+`,
+					COALESCE((SELECT stamp FROM log WHERE log.gid = groups.id AND log.seq = groups.first), 0),
+					COALESCE((SELECT MIN(acked) FROM members WHERE members.gid = groups.id AND removed = 0), 0)
+				FROM groups WHERE id > $1 ORDER BY id LIMIT 200`, func(r Row) error {
+				gs = append(gs, candidate{scanGroup(r), r.Int(13), r.Int(14)})
 				return nil
 			}, c.cursor); err != nil {
 				return err
@@ -197,7 +204,7 @@ func (c *Cleaner) cleanLogs(ctx context.Context, db DB, p store.CleanPolicy, n *
 			for i := range gs {
 				g := &gs[i]
 				count, last = count+1, int64(g.Key)
-				to, err := t.cutLog(g, p)
+				to, err := t.cutLog(&g.Group, g.oldest, g.acked, p)
 				if err != nil {
 					return err
 				}
@@ -223,24 +230,22 @@ func (c *Cleaner) cleanLogs(ctx context.Context, db DB, p store.CleanPolicy, n *
 	return nil
 }
 
-// cutLog returns the seq up to which a group's log may go.
-func (t *Tx) cutLog(g *store.Group, p store.CleanPolicy) (int64, error) {
-	if g.First > g.Head {
-		return 0, nil
-	}
+// cutLog returns the seq up to which a group's log may go, given the stamp of
+// its first entry and the seq that all devices in the tree have acked.
+func (t *Tx) cutLog(g *store.Group, oldest, acked int64, p store.CleanPolicy) (int64, error) {
 	age := p.LogAge
 	if g.Retention > 0 {
 		age = g.Retention
 	}
-	acked := int64(0)
-	if _, err := t.one(`SELECT COALESCE(MIN(acked), 0) FROM members WHERE gid = $1 AND removed = 0`, func(r Row) { acked = r.Int(0) }, int64(g.Key)); err != nil {
-		return 0, err
+	ageEnd, minAgeEnd := Millis(p.Now.Add(-age)), Millis(p.Now.Add(-p.LogMinAge))
+	if g.First > g.Head || oldest >= ageEnd && (oldest >= minAgeEnd || acked < int64(g.First)) {
+		return 0, nil // most groups, most of the time
 	}
-	old, err := t.before(g, Millis(p.Now.Add(-age)))
+	old, err := t.before(g, ageEnd)
 	if err != nil {
 		return 0, err
 	}
-	settled, err := t.before(g, Millis(p.Now.Add(-p.LogMinAge)))
+	settled, err := t.before(g, minAgeEnd)
 	if err != nil {
 		return 0, err
 	}

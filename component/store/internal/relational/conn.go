@@ -60,15 +60,16 @@ var _ store.Tx = (*Tx)(nil)
 // NewTx makes a Tx of a running transaction.
 func NewTx(c Conn) *Tx { return &Tx{c: c} }
 
-// Run calls f with a Tx on c. It returns f's error, or that of a method that
-// failed halfway, which f may not hide: the transaction must then be rolled back.
-func Run(c Conn, f func(store.Tx) error) error {
-	t := NewTx(c)
-	if err := f(t); err != nil {
-		return err
-	}
-	return t.bad
-}
+// End makes a Tx useless: its transaction is over.
+func (t *Tx) End() { t.c = ended{} }
+
+type ended struct{}
+
+var errEnded = errors.New("store: transaction used after its function has returned")
+
+func (ended) Query(string, func(Row) error, ...any) error { return errEnded }
+func (ended) Exec(string, ...any) (int64, error)          { return 0, errEnded }
+func (ended) Queue(string, ...any) error                  { return errEnded }
 
 // doom makes sure that the transaction is not committed.
 func (t *Tx) doom(err error) error {

@@ -211,6 +211,10 @@ func (t *Tx) ReplaceGroup(key store.GroupKey, rev uint64, n *store.NewGroup) (*s
 			return nil, err
 		}
 	}
+	// Who has not joined the old group yet has nothing to join any more.
+	if err := t.queue(`DELETE FROM welcomes WHERE grp = $1`, g.JID); err != nil {
+		return nil, err
+	}
 	if err := t.queue(`UPDATE members SET removed = $2 WHERE gid = $1 AND removed = 0`, k, head); err != nil {
 		return nil, err
 	}
