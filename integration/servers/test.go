@@ -291,3 +291,19 @@ func Main(m interface{ Run() int }) int {
 	}
 	return code
 }
+
+// Missing ends a test that needs something which this machine does not have:
+// it is skipped, loudly, or fails where LOCKSTEP_E2E demands everything. what
+// says what is missing and how to get it.
+func Missing(t TB, what string) {
+	t.Helper()
+	mode, err := modeFromEnv()
+	switch {
+	case err != nil:
+		t.Fatalf("%v", err)
+	case mode == modeRequire || mode == modeDocker:
+		t.Fatalf("%s (LOCKSTEP_E2E=%s)", what, mode)
+	default:
+		t.Skipf("SKIPPED: %s; LOCKSTEP_E2E=require makes this a failure", what)
+	}
+}
