@@ -29,15 +29,16 @@ const suite = mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
 
 // actor is one device of an account.
 type actor struct {
-	t    testing.TB
-	s    *service
-	bare string
-	full string
-	id   stanza.DeviceID
-	me   *mls.Identity
-	kps  map[string]*mls.PrivateKeyPackage // by ref
-	g    *mls.Group
-	seq  uint64
+	t          testing.TB
+	s          *service
+	bare       string
+	full       string
+	id         stanza.DeviceID
+	me         *mls.Identity
+	kps        map[string]*mls.PrivateKeyPackage // by ref
+	g          *mls.Group
+	seq        uint64
+	pendingOwn *mls.PendingCommit // submitted, and not yet seen in the log
 }
 
 func newActor(t testing.TB, s *service, bare, resource string) *actor {

@@ -32,6 +32,7 @@ type submittedCommit struct {
 	groupInfo *mls.GroupInfo
 	infoBytes []byte
 	stages    []string // uploads that are used up
+	unsure    bool     // the store lost an answer: it may be in the log already
 }
 
 func (g *group) commit(r *request) (stanza.Payload, error) {
@@ -49,7 +50,7 @@ func (g *group) commit(r *request) (stanza.Payload, error) {
 		case g.conflict(err):
 			continue // somebody else moved the group: look again
 		case errors.Is(err, store.ErrUnknownOutcome):
-			g.st = nil
+			g.st, c.unsure = nil, true
 			continue // the log says whether it was accepted
 		}
 		return p, err
@@ -149,7 +150,11 @@ func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanz
 			return nil, err
 		}
 		if own != nil { // the answer to an earlier submission was lost
-			return accepted(own, own.Epoch+1), nil
+			r.respond(accepted(own, own.Epoch+1))
+			if c.unsure { // nobody has been told
+				g.fanout(r.ctx, st, own, r.from.full, nil)
+			}
+			return nil, nil
 		}
 		g.s.metrics.stale.Inc()
 		return nil, stale

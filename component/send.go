@@ -20,6 +20,7 @@ type sending struct {
 	entry *store.NewEntry
 	acc   store.Accepted
 	live  bool // ephemeral: relayed, not kept
+	again bool // the store lost an answer: it may be in the log, and nobody was told
 }
 
 // sendAll takes a batch of messages for the group, in their order.
@@ -55,6 +56,7 @@ func (g *group) onBehalf(r *request, f func()) {
 
 func (g *group) tryBatch(batch []*request) {
 	ctx := batch[0].ctx // has the deadline
+	unsure := false
 	for range commitRetries {
 		st, err := g.load(ctx)
 		if err != nil {
@@ -78,6 +80,7 @@ func (g *group) tryBatch(batch []*request) {
 				}
 				continue
 			}
+			s.again = unsure
 			list = append(list, s)
 		}
 		if len(list) == 0 {
@@ -89,7 +92,7 @@ func (g *group) tryBatch(batch []*request) {
 			continue
 		case errors.Is(err, store.ErrUnknownOutcome):
 			// The same bytes again are the same entry: ask the store what is so.
-			g.st = nil
+			g.st, unsure = nil, true
 			continue
 		case err != nil:
 			for _, s := range list {
@@ -241,7 +244,7 @@ func (g *group) sent(st *groupState, s *sending) {
 	} else {
 		e.ID, e.Stamp = s.acc.ID, s.acc.Stamp
 		s.r.respond(accepted(e, st.row.Epoch))
-		if s.acc.Duplicate {
+		if s.acc.Duplicate && !s.again {
 			return
 		}
 		st.row.Head, st.row.Chain = s.acc.Seq, s.acc.Chain

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component"
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+)
+
+// faulty is a store that can be gone, slow, or lose its answers.
+type faulty struct {
+	store.Store
+	gone  atomic.Bool
+	lose  atomic.Int32 // so many answers are lost, after the change was made
+	delay atomic.Int64
+}
+
+func (f *faulty) err() error {
+	time.Sleep(time.Duration(f.delay.Load()))
+	if f.gone.Load() {
+		return fmt.Errorf("disk full: %w", store.ErrUnavailable)
+	}
+	return nil
+}
+
+func (f *faulty) lost() error {
+	if f.lose.Add(-1) >= 0 {
+		return store.ErrUnknownOutcome
+	}
+	f.lose.Store(0)
+	return nil
+}
+
+func (f *faulty) View(ctx context.Context, g func(store.Reader) error) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	return f.Store.View(ctx, g)
+}
+
+func (f *faulty) Update(ctx context.Context, g func(store.Tx) error) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	return f.Store.Update(ctx, g)
+}
+
+func (f *faulty) Append(ctx context.Context, e *store.NewEntry) (store.Accepted, error) {
+	if err := f.err(); err != nil {
+		return store.Accepted{}, err
+	}
+	acc, err := f.Store.Append(ctx, e)
+	if lost := f.lost(); err == nil && lost != nil {
+		return store.Accepted{}, lost
+	}
+	return acc, err
+}
+
+func (f *faulty) AcceptCommit(ctx context.Context, c *store.Commit) (store.Accepted, error) {
+	if err := f.err(); err != nil {
+		return store.Accepted{}, err
+	}
+	acc, err := f.Store.AcceptCommit(ctx, c)
+	if lost := f.lost(); err == nil && lost != nil {
+		return store.Accepted{}, lost
+	}
+	return acc, err
+}
+
+// TestStoreInTrouble: nothing is accepted that is not durable, each request is
+// answered, and when the store is back all goes on.
+func TestStoreInTrouble(t *testing.T) {
+	var f *faulty
+	s := start(t, func(c *component.Config) {
+		f = &faulty{Store: c.Store}
+		c.Store = f
+	})
+	j, r := pair(t, s)
+	f.gone.Store(true)
+	if _, err := j.sendText(balcony, "lost"); refusal(err).Condition != stanza.ResourceConstraint {
+		t.Errorf("a message without a store: %v", err)
+	}
+	p := j.pending(mls.CommitOptions{ForcePath: true})
+	if err := j.set(balcony, submission(p, 1), nil); refusal(err).Condition != stanza.ResourceConstraint {
+		t.Errorf("a commit without a store: %v", err)
+	}
+	if err := j.get(balcony, &stanza.LogQuery{Device: j.id}, nil); refusal(err).Condition != stanza.ResourceConstraint {
+		t.Errorf("the log without a store: %v", err)
+	}
+	j.must(j.get(domain, &stanza.Ping{}, nil)) // what needs no store is served
+	f.gone.Store(false)
+	var acc stanza.Accepted
+	j.must(j.set(balcony, submission(p, 1), &acc))
+	if acc.Seq != 2 {
+		t.Errorf("the commit is entry %d: something refused was kept", acc.Seq)
+	}
+	g, err := p.Merge()
+	j.must(err)
+	j.g = g
+	r.event(balcony, "commit")
+
+	// An answer of the store is lost: the sender does not notice, and neither
+	// do the others.
+	f.lose.Store(1)
+	sent, err := j.sendText(balcony, "once")
+	j.must(err)
+	if d, _ := r.event(balcony, "application"); d.Seq != sent.Seq || sent.Seq != 3 {
+		t.Errorf("message %d, delivered as %d", sent.Seq, d.Seq)
+	}
+	f.lose.Store(1)
+	done, err := j.commit(balcony, mls.CommitOptions{ForcePath: true})
+	j.must(err)
+	if d, _ := r.event(balcony, "commit"); d.Seq != done.Seq || done.Seq != 4 {
+		t.Errorf("commit %d, delivered as %d", done.Seq, d.Seq)
+	}
+	r.seq = 1
+	r.catchUp(balcony)
+	sameEpoch(t, j, r)
+
+	// A slow store delays, and starves nobody who does not need it.
+	f.delay.Store(int64(200 * time.Millisecond))
+	m, err := j.g.Seal([]byte("slow"), nil)
+	j.must(err)
+	h := stanza.Header{Kind: stanza.IQ, Type: stanza.TypeSet, ID: "slow", From: j.full, To: balcony}
+	s.write(string(h.Append(nil, &stanza.Send{Epoch: 3, Ref: stanza.MessageRef(m.Bytes()), Message: stanza.MLS{Bytes: m.Bytes()}})))
+	began := time.Now()
+	r.must(r.get(domain, &stanza.Ping{}, nil))
+	if time.Since(began) > 150*time.Millisecond {
+		t.Error("a ping waits for the store")
+	}
+	j.box().take(t, "id='slow'")
+}
