@@ -117,15 +117,23 @@ func (s *Store) appendAll(batch []*appendJob) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	sent, err := s.appendOnce(ctx, batch)
-	unknown := sent && err != nil && (lostLink(err) || ctx.Err() != nil)
+	if err == nil {
+		for _, j := range batch {
+			s.answer(j)
+		}
+		return
+	}
+	// One entry has cost all: each goes its own way, so that the one whose group
+	// somebody holds waits alone.
+	unknown := sent && (lostLink(err) || ctx.Err() != nil)
 	for _, j := range batch {
-		if err != nil {
+		s.workers.Go(func() {
 			if err := s.appendOne(j, unknown); err != nil {
 				j.done <- err
-				continue
+				return
 			}
-		}
-		s.answer(j)
+			s.answer(j)
+		})
 	}
 }
 
@@ -174,6 +182,10 @@ type duplicateError struct{ error }
 // may have got it.
 func (s *Store) appendOnce(ctx context.Context, batch []*appendJob) (sent bool, err error) {
 	var b pgx.Batch
+	if len(batch) > 1 {
+		// For this transaction only: nobody waits long for another's lock.
+		b.Queue(`SELECT set_config('lock_timeout', '300ms', true)`)
+	}
 	for _, j := range batch {
 		e, moved := j.e, int64(0)
 		if e.Kind == store.KindProposal {
@@ -189,6 +201,12 @@ func (s *Store) appendOnce(ctx context.Context, batch []*appendJob) (sent bool, 
 	defer pc.Release()
 	r := pc.SendBatch(ctx, &b)
 	answers := make([]store.Accepted, len(batch))
+	if len(batch) > 1 {
+		if _, err := r.Exec(); err != nil {
+			r.Close()
+			return true, fault(err)
+		}
+	}
 	for i := range batch {
 		rows, err := r.Query()
 		if err == nil {

@@ -52,6 +52,7 @@ const (
 	committers = 2                     // goroutines that append: one waits for the disk while the other collects
 	attempts   = 5                     // times that a transaction is tried which others, or the link, have cost
 	idleLimit  = 10 * time.Second      // after which the server ends a transaction of a process that hangs
+	lockLimit  = 5 * time.Second       // that a transaction waits for another's lock
 	backoff    = 20 * time.Millisecond // before another attempt, grows
 )
 
@@ -79,6 +80,9 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 		params["application_name"] = "lockstepd"
 	}
 	params["idle_in_transaction_session_timeout"] = fmt.Sprint(idleLimit.Milliseconds())
+	if params["lock_timeout"] == "" {
+		params["lock_timeout"] = fmt.Sprint(lockLimit.Milliseconds())
+	}
 	cfg.ConnConfig.StatementCacheCapacity = 512 // the store has fewer
 	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
 		_, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`)

@@ -45,6 +45,9 @@ func TestCrash(t *testing.T) {
 		if c.Acked() == 0 {
 			t.Error("the processes wrote nothing before they were killed")
 		}
+		if c.Late() != 0 {
+			t.Errorf("%d entries were written by dead processes", c.Late())
+		}
 		total += c.Acked()
 	}
 	t.Logf("%d rounds, %d entries answered, none lost", rounds, total)
