@@ -129,18 +129,9 @@ func (c *Client) openStore() error {
 		}
 		return nil
 	}
-	path := c.cfg.StorePath
-	if path == "" {
-		dir := os.Getenv("XDG_DATA_HOME")
-		if dir == "" {
-			home, err := os.UserHomeDir()
-			if err != nil {
-				return fmt.Errorf("client: finding a place for the store: %w; set StorePath", err)
-			}
-			dir = filepath.Join(home, ".local", "share")
-		}
-		// "/" cannot be in a bare JID.
-		path = filepath.Join(dir, "lockstep", c.account+".db")
+	path, err := c.cfg.DefaultStorePath()
+	if err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("client: making a place for the store: %w", err)

@@ -6,8 +6,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/lockstep-im/lockstep/client/store"
@@ -95,6 +98,31 @@ type Config struct {
 	fail func(point string)
 	// observe is shown each new state, so that a test can open what was sent.
 	observe func(*mls.Group)
+}
+
+// Account is the bare JID of the account, normalised: what a store is bound to.
+func (cfg *Config) Account() (string, error) { return bareJID(cfg.JID) }
+
+// DefaultStorePath is StorePath, or where the client keeps its state if that is
+// empty.
+func (cfg *Config) DefaultStorePath() (string, error) {
+	if cfg.StorePath != "" {
+		return cfg.StorePath, nil
+	}
+	account, err := cfg.Account()
+	if err != nil {
+		return "", err
+	}
+	dir := os.Getenv("XDG_DATA_HOME")
+	if dir == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("client: finding a place for the store: %w; set StorePath", err)
+		}
+		dir = filepath.Join(home, ".local", "share")
+	}
+	// "/" cannot be in a bare JID.
+	return filepath.Join(dir, "lockstep", account+".db"), nil
 }
 
 func (cfg *Config) clock() time.Time {

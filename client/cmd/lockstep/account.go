@@ -177,10 +177,14 @@ func (a *app) connect(cfg client.Config, before func(c *client.Client)) (*sessio
 }
 
 // online is connect, and waits until everything is caught up.
-func (a *app) online(before func(c *client.Client)) (*session, error) {
+// Invitations wait for an answer unless accept says otherwise.
+func (a *app) online(before func(c *client.Client), accept client.AcceptPolicy) (*session, error) {
 	cfg, err := a.clientConfig()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Accept = accept; accept == nil {
+		cfg.Accept = client.AskAlways
 	}
 	s, err := a.connect(cfg, before)
 	if err != nil {

@@ -4,6 +4,7 @@
 // terminal, and for scripts.
 //
 //	lockstep demo                    a story on this machine: needs nothing
+//	lockstep chat                    talk
 //	lockstep send GROUP TEXT         say one thing
 //	lockstep listen --json           what is said, line by line
 //	lockstep group create NAME       and invite, remove, role, leave …
@@ -50,6 +51,7 @@ type cli struct {
 	Verbose      bool   `short:"v" help:"Tell on standard error what happens."`
 
 	Demo    demoCmd    `cmd:"" help:"Play a short story on this machine that shows what lockstep does, and check it."`
+	Chat    chatCmd    `cmd:"" help:"Talk in a terminal window."`
 	Send    sendCmd    `cmd:"" help:"Send one message, or each line of standard input."`
 	Listen  listenCmd  `cmd:"" help:"Write what is said, one line for each message."`
 	Group   groupCmd   `cmd:"" help:"List and change groups."`

@@ -23,6 +23,8 @@ type groupCmd struct {
 	Remove  groupRemoveCmd  `cmd:"" help:"Remove accounts."`
 	Role    groupRoleCmd    `cmd:"" help:"Change what an account may do: owner, admin, member, visitor, outcast, none."`
 	Rename  groupRenameCmd  `cmd:"" help:"Change a group's name."`
+	Accept  groupAcceptCmd  `cmd:"" help:"Answer an invitation with yes."`
+	Decline groupDeclineCmd `cmd:"" help:"Answer an invitation with no."`
 	Join    groupJoinCmd    `cmd:"" help:"Join an open group, or one that another device of this account is in."`
 	Leave   groupLeaveCmd   `cmd:"" help:"Leave a group."`
 	Rekey   groupRekeyCmd   `cmd:"" help:"Change this device's keys in a group now."`
@@ -32,7 +34,7 @@ type groupCmd struct {
 
 // with runs fn on a group of the account.
 func (a *app) with(name string, fn func(ctx context.Context, s *session, g *client.Group) error) error {
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -58,7 +60,7 @@ type groupListCmd struct {
 
 // Run lists.
 func (c *groupListCmd) Run(a *app) error {
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -79,6 +81,9 @@ func (c *groupListCmd) Run(a *app) error {
 			members, _ := g.Members()
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d devices\tepoch %d\n", g.JID(), clean(g.Name()), role, len(members), g.Epoch())
 		}
+		for _, inv := range s.Invitations() {
+			fmt.Fprintf(w, "%s\tinvitation by %s: lockstep group accept, or decline\n", inv.Group, inv.By)
+		}
 	})
 	return nil
 }
@@ -94,7 +99,7 @@ type groupCreateCmd struct {
 
 // Run creates.
 func (c *groupCreateCmd) Run(a *app) error {
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -224,13 +229,45 @@ func (c *groupRenameCmd) Run(a *app) error {
 	return a.with(c.Group, func(ctx context.Context, _ *session, g *client.Group) error { return g.Rename(ctx, c.Name) })
 }
 
+type groupAcceptCmd struct {
+	Group string `arg:"" help:"Address of the group."`
+}
+
+// Run accepts.
+func (c *groupAcceptCmd) Run(a *app) error {
+	return a.answer(func(ctx context.Context, s *session) error {
+		_, err := s.Accept(ctx, c.Group)
+		return err
+	})
+}
+
+type groupDeclineCmd struct {
+	Group string `arg:"" help:"Address of the group."`
+}
+
+// Run declines.
+func (c *groupDeclineCmd) Run(a *app) error {
+	return a.answer(func(ctx context.Context, s *session) error { return s.Decline(ctx, c.Group) })
+}
+
+func (a *app) answer(fn func(ctx context.Context, s *session) error) error {
+	s, err := a.online(nil, nil)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	ctx, cancel := context.WithTimeout(a.ctx, time.Minute)
+	defer cancel()
+	return fn(ctx, s)
+}
+
 type groupJoinCmd struct {
 	Group string `arg:"" help:"Address of the group."`
 }
 
 // Run joins.
 func (c *groupJoinCmd) Run(a *app) error {
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -293,7 +330,7 @@ type deviceListCmd struct {
 
 // Run lists devices.
 func (c *deviceListCmd) Run(a *app) error {
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -336,7 +373,7 @@ func (c *deviceRemoveCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -351,7 +388,7 @@ type deviceLogoutCmd struct{}
 
 // Run logs out.
 func (deviceLogoutCmd) Run(a *app) error {
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -368,7 +405,7 @@ type verifyCmd struct {
 
 // Run shows keys or records a decision.
 func (c *verifyCmd) Run(a *app) error {
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}

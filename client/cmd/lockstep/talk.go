@@ -30,7 +30,7 @@ type sendCmd struct {
 
 // Run sends.
 func (c *sendCmd) Run(a *app) error {
-	s, err := a.online(nil)
+	s, err := a.online(nil, nil)
 	if err != nil {
 		return err
 	}
@@ -97,6 +97,7 @@ type listenCmd struct {
 	Events bool     `help:"Write events too: who came and went, alarms."`
 	Count  int      `short:"n" placeholder:"N" help:"End after N messages."`
 	Stdin  bool     `help:"Send what comes on standard input: lines of GROUP, a blank, and the text."`
+	Accept []string `placeholder:"JID" help:"Accept invitations of these accounts or domains only. Default: all."`
 	Save   string   `placeholder:"DIR" type:"existingdir" help:"Save files that come into DIR."`
 }
 
@@ -148,6 +149,10 @@ func (c *listenCmd) Run(a *app) error {
 	}
 	var s *session
 	ready := make(chan struct{})
+	accept := client.AcceptPolicy(client.AcceptAll)
+	if len(c.Accept) > 0 {
+		accept = client.AcceptFrom(c.Accept...)
+	}
 	s, err := a.online(func(cl *client.Client) {
 		cl.OnMessage(func(ctx context.Context, m *client.Message) {
 			if !wanted(m.Group.JID()) {
@@ -195,7 +200,7 @@ func (c *listenCmd) Run(a *app) error {
 				fmt.Fprintf(a.out, "%s\t%s\t* %s\n", e.Meta().Time.Local().Format(time.RFC3339), e.Meta().Group, eventLine(e))
 			}
 		})
-	})
+	}, accept)
 	if err != nil {
 		return err
 	}

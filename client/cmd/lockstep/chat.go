@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/client/store"
+)
+
+type chatCmd struct {
+	Receipts bool   `help:"Tell others what you have seen."`
+	Typing   bool   `help:"Tell others while you type."`
+	Saves    string `name:"downloads" placeholder:"DIR" help:"Where /save puts files. Default: ~/Downloads, or the current folder."`
+}
+
+// Run opens the window.
+func (c *chatCmd) Run(a *app) error {
+	cfg, err := a.clientConfig()
+	if err != nil {
+		return err
+	}
+	if a.cli.Verbose {
+		cfg.Log = nil // it would be written over the window
+	}
+	st, err := openState(&cfg)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	cfg.Store = st
+	cfg.Accept = client.AskAlways
+	cl, err := client.New(cfg)
+	if err != nil {
+		return err
+	}
+	m := newChat(a.ctx, cl, &history{store: st}, c)
+	p := tea.NewProgram(m, tea.WithAltScreen(), tea.WithContext(a.ctx))
+	m.attach(p.Send)
+	ctx, cancel := context.WithCancel(a.ctx)
+	ended := make(chan error, 1)
+	go func() {
+		err := cl.Run(ctx)
+		ended <- err
+		if ctx.Err() == nil {
+			p.Send(fatalMsg{err})
+		}
+	}()
+	final, err := p.Run()
+	cancel()
+	<-ended
+	cl.Close()
+	if f, ok := final.(*chat); ok && f.fatal != nil {
+		return f.fatal
+	}
+	if a.ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// openState opens the account's store, as the client would, so that the window
+// can keep what was said in it too.
+func openState(cfg *client.Config) (store.Store, error) {
+	path, err := cfg.DefaultStorePath()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	account, err := cfg.Account()
+	if err != nil {
+		return nil, err
+	}
+	s, err := store.Open(path, account)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.StoreKey == nil {
+		return s, nil
+	}
+	enc, err := store.Encrypt(s, cfg.StoreKey)
+	if err != nil {
+		s.Close()
+	}
+	return enc, err
+}
+
+// line is one line of a conversation.
+type line struct {
+	ID     string    `json:"id,omitempty"`
+	Origin string    `json:"origin,omitempty"`
+	Time   time.Time `json:"time"`
+	From   string    `json:"from,omitempty"` // empty: a notice of the program
+	Text   string    `json:"text"`
+	Own    bool      `json:"own,omitempty"`
+	Alarm  bool      `json:"alarm,omitempty"`
+	Trust  string    `json:"trust,omitempty"`
+	Files  [][]byte  `json:"files,omitempty"` // with their keys
+
+	state string // of an own line: "…" waiting, "✗" refused
+	row   string
+}
+
+// history keeps conversations in the account's store, beside the keys and as
+// well protected as they are.
+type history struct {
+	store store.Store
+	last  int64
+}
+
+// keepLines is how many lines of a group are kept.
+const keepLines = 1000
+
+// prefix names a group's rows: names in the store are not encrypted, so that
+// they say nothing.
+func (h *history) prefix(group string) string {
+	sum := sha256.Sum256([]byte(group))
+	return "chat/" + hex.EncodeToString(sum[:12]) + "/"
+}
+
+// add keeps a line. A message that comes twice has one row.
+func (h *history) add(group string, l *line) error {
+	n := l.Time.UnixNano()
+	if l.ID == "" || n <= 0 {
+		n = max(time.Now().UnixNano(), h.last+1)
+	}
+	h.last = max(h.last, n)
+	if l.row == "" {
+		l.row = fmt.Sprintf("%s%016x-%s", h.prefix(group), n, l.ID)
+	}
+	b, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return h.store.Apply(context.Background(), []store.Op{store.Put(l.row, b)})
+}
+
+func (h *history) load(group string) ([]*line, error) {
+	var out []*line
+	p := h.prefix(group)
+	err := h.store.Scan(p, store.PrefixEnd(p), func(key string, value []byte) error {
+		l := &line{row: key}
+		if json.Unmarshal(value, l) == nil {
+			out = append(out, l)
+		}
+		return nil
+	})
+	if err != nil || len(out) <= keepLines {
+		return out, err
+	}
+	var ops []store.Op
+	for _, l := range out[:len(out)-keepLines] {
+		ops = append(ops, store.Delete(l.row))
+	}
+	return out[len(out)-keepLines:], h.store.Apply(context.Background(), ops)
+}
+
+func (h *history) clear(group string) error {
+	return h.store.Apply(context.Background(), []store.Op{store.DeletePrefix(h.prefix(group))})
+}
