@@ -91,6 +91,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"RaceAppends", testRaceAppends},
 		{"RaceClaims", testRaceClaims},
 		{"Stats", testStats},
+		{"Big", testBig},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, &world{t, open(t)}) })
 	}
