@@ -42,10 +42,12 @@ type Store interface {
 	//
 	// Concurrent transactions are committed together, so that many cost one
 	// sync of the disk. f may be run more than once (a deadlock or a lost batch
-	// in the database rolls it back): it must have no effect but through tx and
-	// must reset what it collects. It holds up others, so it must be quick and
-	// do no I/O of its own. Writes guard themselves by revision or row lock; of
-	// two reads in one Update the second may see more than the first.
+	// in the database rolls it back), and in another goroutine than the
+	// caller's: it must have no effect but through tx and must reset what it
+	// collects. It holds up others, so it must be quick and do no I/O of its
+	// own. Writes guard themselves by revision or row lock; of two reads in one
+	// Update the second may see more than the first. A panic of f is raised in
+	// the caller.
 	Update(ctx context.Context, f func(tx Tx) error) error
 
 	// Append is Tx.Append in a transaction of its own, on the shortest path

@@ -80,7 +80,14 @@ func TestLocked(t *testing.T) {
 	if _, err := Open(t.Context(), path, Options{}); !errors.Is(err, store.ErrLocked) {
 		t.Fatalf("opening twice: %v", err)
 	}
-	set(t, s, "a") // the attempt has cost the first nothing
+	alias := filepath.Join(t.TempDir(), "alias.db")
+	if err := os.Symlink(path, alias); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), alias, Options{}); !errors.Is(err, store.ErrLocked) {
+		t.Fatalf("opening under another name: %v", err)
+	}
+	set(t, s, "a") // the attempts have cost the first nothing
 
 	// Another process is refused as well.
 	c := storetest.NewCrash(t)

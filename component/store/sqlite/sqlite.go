@@ -78,6 +78,10 @@ func open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
+	// The lock must be found under whatever name the file is opened.
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
 	if o.Readers <= 0 {
 		o.Readers = 4
 	}
