@@ -25,6 +25,8 @@ const (
 	balcony  = "balcony@" + domain
 )
 
+var randReader = rand.Reader
+
 const suite = mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
 
 // actor is one device of an account.

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component"
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/component/store/sqlite"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+// sink is a server that counts answers and deliveries and does nothing else, so
+// that what is measured is the service.
+type sink struct {
+	conn       net.Conn
+	up         chan struct{}
+	answers    atomic.Int64
+	deliveries atomic.Int64
+	bytes      atomic.Int64
+}
+
+func (s *sink) dial(context.Context) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	go s.serve(ours)
+	return theirs, nil
+}
+
+var (
+	acceptedMark = []byte("<accepted ")
+	eventMark    = []byte("<message type='groupchat'")
+	readyMark    = []byte("<ready ")
+	errorMark    = []byte("<error ")
+)
+
+func (s *sink) serve(conn net.Conn) {
+	buf := make([]byte, 256<<10)
+	n, _ := conn.Read(buf) // the header
+	_ = n
+	fmt.Fprintf(conn, "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' from='x' id='1'>")
+	conn.Read(buf)
+	conn.Write([]byte("<handshake/>"))
+	s.conn = conn
+	close(s.up)
+	for {
+		// The service writes whole stanzas at a time, so no mark is divided.
+		n, err := conn.Read(buf)
+		if err != nil {
+			return
+		}
+		s.bytes.Add(int64(n))
+		if bytes.Contains(buf[:n], errorMark) {
+			panic(string(buf[:min(n, 2000)]))
+		}
+		s.answers.Add(int64(bytes.Count(buf[:n], acceptedMark) + bytes.Count(buf[:n], readyMark)))
+		s.deliveries.Add(int64(bytes.Count(buf[:n], eventMark)))
+	}
+}
+
+func (s *sink) wait(b testing.TB, answers int64) {
+	deadline := time.Now().Add(60 * time.Second)
+	for s.answers.Load() < answers {
+		if time.Now().After(deadline) {
+			b.Fatalf("%d of %d answers", s.answers.Load(), answers)
+		}
+		time.Sleep(50 * time.Microsecond)
+	}
+}
+
+func benchService(b testing.TB, limits component.Limits) (*sink, *component.Service, store.Store) {
+	b.Helper()
+	st, err := sqlite.Open(context.Background(), filepath.Join(b.TempDir(), "db"), sqlite.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := &sink{up: make(chan struct{})}
+	c := testConfig(st)
+	off := component.Rate{PerSecond: -1}
+	limits.Requests, limits.Send, limits.Domain, limits.Create = off, off, off, off
+	c.Limits, c.Dial, c.Nudge = limits, s.dial, component.NudgeOff
+	svc, err := component.New(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- svc.Run(ctx) }()
+	<-s.up
+	<-svc.Ready()
+	b.Cleanup(func() { cancel(); <-done; st.Close() })
+	return s, svc, st
+}
+
+// benchGroup puts a group with members straight into the store: what is measured
+// does not need their keys. The creator's group is real.
+func benchGroup(b testing.TB, st store.Store, i, members int) (*mls.Group, string) {
+	b.Helper()
+	jid := fmt.Sprintf("g%d@%s", i, domain)
+	a := &actor{t: b, bare: juliet, me: identity(b, juliet)}
+	a.id[0] = 1
+	g := a.newGroup(jid, groupdata.Public, groupdata.DefaultPolicy())
+	for n := 1; n < members; {
+		var add []*mls.KeyPackage
+		for ; n < members && len(add) < 500; n++ {
+			me := identity(b, fmt.Sprintf("u%d@capulet.lit", n))
+			var id stanza.DeviceID
+			id[0], id[1], id[2] = 2, byte(n>>8), byte(n)
+			kp, err := mls.NewKeyPackage(nil, suite, me, &mls.KeyPackageOptions{DeviceID: id[:]})
+			if err != nil {
+				b.Fatal(err)
+			}
+			add = append(add, kp.KeyPackage)
+		}
+		p, err := g.Commit(&mls.CommitOptions{Add: add})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if g, err = p.Merge(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	gi, err := g.GroupInfo(&mls.GroupInfoOptions{ExternalPub: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	pub := g.Public()
+	n := &store.NewGroup{JID: jid, Owner: juliet, GroupID: g.GroupID(), Epoch: g.Epoch(), Mode: "public", Header: pub.State(), GroupInfo: gi.Bytes(), Now: time.Now(), Roles: []store.Affiliation{{User: juliet, Value: "owner"}}}
+	for node := range pub.TreeNodes() {
+		n.Nodes = append(n.Nodes, store.Node{Index: node.Index, Data: node.Data})
+	}
+	for m := range pub.Members() {
+		n.Members = append(n.Members, store.Joiner{User: string(m.Leaf.Credential.Identity), Device: fmt.Sprintf("%x", m.Leaf.ApplicationID()), Leaf: uint32(m.Index)})
+	}
+	if err := st.Update(context.Background(), func(tx store.Tx) error { _, err := tx.CreateGroup(n); return err }); err != nil {
+		b.Fatal(err)
+	}
+	return g, jid
+}
+
+func identity(b testing.TB, bare string) *mls.Identity {
+	b.Helper()
+	key, err := mls.GenerateSignatureKey(suite, randReader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &mls.Identity{Credential: mls.BasicCredential([]byte(bare)), Key: key}
+}
+
+// cpu is the processor time of this process.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func sendIQ(g *mls.Group, jid string, n int, size int) []byte {
+	m, err := g.Seal(bytes.Repeat([]byte("x"), size), nil)
+	if err != nil {
+		panic(err)
+	}
+	h := stanza.Header{Kind: stanza.IQ, Type: stanza.TypeSet, ID: fmt.Sprint(n), From: juliet + "/x", To: jid}
+	return h.Append(nil, &stanza.Send{Epoch: g.Epoch(), Ref: stanza.MessageRef(m.Bytes()), Message: stanza.MLS{Bytes: m.Bytes()}})
+}
+
+// BenchmarkSend measures an accepted 1 KiB message from the bytes on the link to
+// the bytes on the link, with live sessions of other members. Many groups talk
+// at once, so that the store's sync is shared. cpu-µs/op is the whole
+// process: parsing, checks, store, answer and fan-out, and the test's own reader.
+func BenchmarkSend(b *testing.B) {
+	for _, live := range []int{0, 10, 50} {
+		b.Run(fmt.Sprintf("live=%d", live), func(b *testing.B) {
+			s, _, st := benchService(b, component.Limits{})
+			const groups = 64
+			gs, jids := make([]*mls.Group, groups), make([]string, groups)
+			for i := range groups {
+				gs[i], jids[i] = benchGroup(b, st, i, 1)
+			}
+			var id stanza.DeviceID
+			id[0] = 1
+			for i := range live {
+				h := stanza.Header{Kind: stanza.Presence, From: fmt.Sprintf("%s/r%d", juliet, i), To: domain}
+				s.conn.Write(h.Append(nil, &stanza.Session{Device: id}))
+			}
+			s.wait(b, int64(live))
+			var iqs [][]byte
+			for n := range b.N {
+				iqs = append(iqs, sendIQ(gs[n%groups], jids[n%groups], n, 900))
+			}
+			runtime.GC()
+			s.answers.Store(0)
+			s.deliveries.Store(0)
+			b.SetBytes(1024)
+			b.ResetTimer()
+			began := cpu()
+			const window = 4096 // outstanding at most
+			for n, iq := range iqs {
+				if n >= window {
+					s.wait(b, int64(n-window))
+				}
+				s.conn.Write(iq)
+			}
+			s.wait(b, int64(b.N))
+			for live > 0 && s.deliveries.Load() < int64(b.N*live) {
+				time.Sleep(100 * time.Microsecond)
+			}
+			used := cpu() - began
+			b.StopTimer()
+			b.ReportMetric(float64(used.Microseconds())/float64(b.N), "cpu-µs/op")
+			b.ReportMetric(float64(s.deliveries.Load())/float64(b.N), "deliveries/op")
+		})
+	}
+}
+
+// BenchmarkFanout is the part of a delivery that each recipient costs.
+func BenchmarkFanout(b *testing.B) {
+	s, _, st := benchService(b, component.Limits{MaxSessions: 1000})
+	g, jid := benchGroup(b, st, 0, 1)
+	var id stanza.DeviceID
+	id[0] = 1
+	const live = 1000
+	for i := range live {
+		h := stanza.Header{Kind: stanza.Presence, From: fmt.Sprintf("%s/r%d", juliet, i), To: domain}
+		s.conn.Write(h.Append(nil, &stanza.Session{Device: id}))
+		if i%200 == 199 {
+			s.wait(b, int64(i+1))
+		}
+	}
+	s.wait(b, live)
+	iqs := make([][]byte, b.N)
+	for n := range iqs {
+		iqs[n] = sendIQ(g, jid, n, 900)
+	}
+	s.deliveries.Store(0)
+	b.ResetTimer()
+	began := cpu()
+	for n, iq := range iqs {
+		s.conn.Write(iq)
+		for s.deliveries.Load() < int64((n+1)*live) {
+			time.Sleep(20 * time.Microsecond)
+		}
+	}
+	used := cpu() - began
+	b.StopTimer()
+	b.ReportMetric(float64(used.Nanoseconds())/float64(b.N)/live/1000, "cpu-µs/recipient")
+}
+
+// BenchmarkCommit measures an accepted commit that renews keys, one at a time, so
+// that each pays its sync. The members have never committed, so that the tree is
+// blank and the commit itself grows with the group: in a group that is used it
+// grows with the logarithm. Three signatures are most of the processor time.
+func BenchmarkCommit(b *testing.B) {
+	for _, members := range []int{2, 100} {
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			s, _, st := benchService(b, component.Limits{})
+			g, jid := benchGroup(b, st, 0, members)
+			s.answers.Store(0)
+			var iqs [][]byte
+			for n := range b.N {
+				p, err := g.Commit(&mls.CommitOptions{ForcePath: true, GroupInfo: true, GroupInfoExternalPub: true})
+				if err != nil {
+					b.Fatal(err)
+				}
+				h := stanza.Header{Kind: stanza.IQ, Type: stanza.TypeSet, ID: fmt.Sprint(n), From: juliet + "/x", To: jid}
+				iqs = append(iqs, h.Append(nil, submission(p, g.Epoch())))
+				if g, err = p.Merge(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			runtime.GC()
+			b.ResetTimer()
+			began := cpu()
+			for n, iq := range iqs {
+				s.conn.Write(iq)
+				s.wait(b, int64(n+1))
+			}
+			used := cpu() - began
+			b.StopTimer()
+			b.ReportMetric(float64(used.Microseconds())/float64(b.N), "cpu-µs/op")
+		})
+	}
+}
+
+// BenchmarkMemory reports what an idle group and a live session cost.
+func BenchmarkMemory(b *testing.B) {
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc) + int64(m.StackInuse)
+	}
+	b.Run("session", func(b *testing.B) {
+		s, _, _ := benchService(b, component.Limits{})
+		n := max(b.N, 5000)
+		before := heap()
+		for i := range n {
+			var id stanza.DeviceID
+			id[0], id[1], id[2], id[3] = 1, byte(i), byte(i>>8), byte(i>>16)
+			h := stanza.Header{Kind: stanza.Presence, From: fmt.Sprintf("user%d@capulet.lit/some-resource", i), To: domain}
+			s.conn.Write(h.Append(nil, &stanza.Session{Device: id}))
+			if i%200 == 199 {
+				s.wait(b, int64(i+1))
+			}
+		}
+		s.wait(b, int64(n))
+		b.ReportMetric(float64(heap()-before)/float64(n), "B/session")
+	})
+	b.Run("group", func(b *testing.B) {
+		s, svc, st := benchService(b, component.Limits{GroupIdle: time.Hour})
+		const n = 500
+		var gs []*mls.Group
+		var jids []string
+		var mu sync.Mutex
+		for i := range n {
+			g, jid := benchGroup(b, st, i, 4)
+			mu.Lock()
+			gs, jids = append(gs, g), append(jids, jid)
+			mu.Unlock()
+		}
+		before := heap()
+		for i := range n {
+			s.conn.Write(sendIQ(gs[i], jids[i], i, 100))
+		}
+		s.wait(b, n)
+		b.ReportMetric(float64(heap()-before)/n, "B/loaded-group")
+		if svc.Stats().GroupsLoaded != n {
+			b.Fatalf("%d groups are loaded", svc.Stats().GroupsLoaded)
+		}
+	})
+}
