@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -162,6 +163,17 @@ func (s *Service) refuseEarly(st *stanza.Stanza, err error) {
 
 var errBadFrom = &stanza.Error{Type: stanza.ErrorModify, Condition: stanza.JIDMalformed, Text: "Your address does not follow RFC 7622; this service cannot tell you apart from others."}
 
+var errBadTo = &stanza.Error{Type: stanza.ErrorModify, Condition: stanza.JIDMalformed, Text: "The address that this was sent to does not follow RFC 7622; nothing has it here."}
+
+// ours reports whether an address that RFC 7622 rejects is one of this
+// service's domain all the same: its server let it through, and whoever wrote
+// it waits for an answer.
+func (s *Service) ours(to string) bool {
+	to, _, _ = strings.Cut(to, "/")
+	_, domain, ok := strings.Cut(to, "@")
+	return ok && strings.EqualFold(domain, s.domain.domain)
+}
+
 // dispatch decides what a stanza is. It reports whether the parser is in use
 // beyond the call.
 func (s *Service) dispatch(parser *stanza.Parser, st stanza.Stanza, size int64) bool {
@@ -170,6 +182,11 @@ func (s *Service) dispatch(parser *stanza.Parser, st stanza.Stanza, size int64) 
 		return false
 	}
 	to, err := parseAddr(string(st.To))
+	if err != nil && s.ours(string(st.To)) {
+		s.metrics.dropped.WithLabelValues("bad-address").Inc()
+		s.refuseEarly(&st, errBadTo)
+		return false
+	}
 	if err != nil || to.domain != s.domain.domain {
 		s.metrics.dropped.WithLabelValues("bad-address").Inc()
 		return false // not for us: a server that routes it here is at fault
