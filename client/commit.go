@@ -247,6 +247,7 @@ func (g *Group) makeCommit(o *mls.CommitOptions) (*pendingOwn, error) {
 	o.AAD = g.aad()
 	if g.private() {
 		o.Wire = mls.WireFormatPrivateMessage
+		o.InlineTree = true // the service has none to give to those who join
 	}
 	o.GroupInfoExternalPub = true
 	p, err := g.state.Commit(o)

@@ -188,7 +188,7 @@ func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving 
 	if g.wentBack(pub.Epoch(), gi.Seq) {
 		return nil, false, fmt.Errorf("client: %s describes %s as it was before: not coming back to an older group", g.host, group)
 	}
-	o := &mls.ExternalJoinOptions{Tree: tree, DeviceID: c.device[:], GroupInfoExternalPub: true, SelfRemoves: leaving}
+	o := &mls.ExternalJoinOptions{Tree: tree, DeviceID: c.device[:], GroupInfoExternalPub: true, InlineTree: tree == nil, SelfRemoves: leaving}
 	for m := range pub.Members() {
 		if leafIdentity(m.Leaf) == c.account && deviceOf(m.Leaf) == c.device {
 			o.Remove = &m.Index
