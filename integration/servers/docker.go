@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path"
@@ -32,6 +33,9 @@ const (
 // 127.0.0.1, the other carries federation alone and is the one that
 // [Server.Partition] takes it out of.
 type dockerBackend struct {
+	subnet    string // of the network between the servers: its first three numbers
+	addresses int    // given out
+
 	mu     sync.Mutex
 	probed bool
 	engine string // why there is none
@@ -137,13 +141,38 @@ func (b *dockerBackend) networks(ctx context.Context) (front, s2s string, err er
 	if _, err := docker(ctx, nil, append(args, name+"-front")...); err != nil {
 		return "", "", fmt.Errorf("servers: making a network: %w", err)
 	}
-	args = append([]string{"network", "create", "--internal"}, labels()...)
-	if _, err := docker(ctx, nil, append(args, name+"-s2s")...); err != nil {
+	if err := b.federation(ctx, name+"-s2s"); err != nil {
 		docker(context.WithoutCancel(ctx), nil, "network", "rm", name+"-front")
 		return "", "", fmt.Errorf("servers: making a network: %w", err)
 	}
 	b.front, b.s2s = name+"-front", name+"-s2s"
 	return b.front, b.s2s, nil
+}
+
+// federation makes the network between the servers, in a subnet that we choose: only
+// then may a container have an address of its own choice, and keep it over a
+// partition and a restart. With another address, the connections that a
+// partition silenced would never speak again, and names would be stale.
+func (b *dockerBackend) federation(ctx context.Context, name string) (err error) {
+	for range 50 {
+		b.subnet = fmt.Sprintf("10.%d.%d", 64+rand.IntN(128), rand.IntN(256))
+		args := append([]string{"network", "create", "--internal", "--subnet", b.subnet + ".0/24"}, labels()...)
+		if _, err = docker(ctx, nil, append(args, name)...); err == nil || ctx.Err() != nil {
+			return err // an overlap with another network is what the loop is for
+		}
+	}
+	return err
+}
+
+// address is the next one on the network between the servers.
+func (b *dockerBackend) address() (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.addresses++
+	if b.addresses > 250 {
+		return "", errors.New("servers: a process can start 250 containers, not more")
+	}
+	return fmt.Sprintf("%s.%d", b.subnet, 2+b.addresses), nil
 }
 
 func (b *dockerBackend) close() error {
@@ -185,6 +214,9 @@ func (b *dockerBackend) create(ctx context.Context, f Flavour, o Options, a *ca)
 			Dir: "/lockstep", Data: "/var/lib/" + f.kind(), Listen: "0.0.0.0", S2S: "0.0.0.0",
 			Ports: insidePorts, HTTPS: fmt.Sprintf("https://127.0.0.1:%d/", p.HTTPS),
 		},
+	}
+	if c.ip, err = b.address(); err != nil {
+		return nil, err
 	}
 	cfg, err := config(f, o, c.lay)
 	if err != nil {
@@ -250,6 +282,7 @@ exec erl -noinput -sname lockstep@localhost -setcookie lockstep -kernel inet_dis
 type container struct {
 	name  string
 	s2s   string
+	ip    string // on the network of the servers
 	hosts []string
 	p     ports
 	lay   layout
@@ -292,7 +325,7 @@ func (c *container) heal(ctx context.Context) error {
 	if c.connected {
 		return nil
 	}
-	args := []string{"network", "connect"}
+	args := []string{"network", "connect", "--ip", c.ip}
 	for _, h := range c.hosts {
 		args = append(args, "--alias", h)
 	}
