@@ -191,7 +191,7 @@ func perform(t *testing.T, script string) (failure string) {
 	done := make(chan struct{})
 	go func() { // Fatalf of the recorder ends the goroutine, as testing does
 		defer close(done)
-		Run(rec, s, &LoopbackWorld{}, Kinds{"plain": NewPlain, "member": NewPlain}, nil)
+		Run(rec, s, &LoopbackWorld{}, Kinds{"plain": NewPlain, "member": NewPlain}, nil, nil)
 	}()
 	<-done
 	for i := len(rec.cleanups) - 1; i >= 0; i-- {

@@ -76,7 +76,7 @@ func (c *Plain) Do(ctx context.Context, verb string, args []string) error {
 	if err := c.login(ctx); err != nil {
 		return err
 	}
-	need := map[string]int{"chat": 2, "say": 2, "join": 1, "send": 1, "ask": 1, "archive": 1, "flood": 2}
+	need := map[string]int{"chat": 2, "say": 2, "join": 1, "send": 1, "ask": 1, "archive": 1, "insist": 2}
 	if len(args) < need[verb] {
 		return fmt.Errorf("%s wants %d arguments", verb, need[verb])
 	}
@@ -88,6 +88,8 @@ func (c *Plain) Do(ctx context.Context, verb string, args []string) error {
 		}
 		return c.write(loopback.El("", "message", "type", "chat", "id", newID(), "to", to[0]).
 			Add(loopback.El("", "body").AddText(args[1])).String())
+	case "insist": // until it was heard: what is said into a partition may be lost
+		return c.insist(ctx, args[0], args[1])
 	case "join":
 		if err := c.write("<presence to='" + c.room(args[0]) + "/" + c.part.Role + "'><x xmlns='http://jabber.org/protocol/muc'/></presence>"); err != nil {
 			return err
@@ -118,6 +120,28 @@ func (c *Plain) Do(ctx context.Context, verb string, args []string) error {
 		return c.archive(ctx, args[0])
 	}
 	return fmt.Errorf("a plain client: %w %q", ErrVerb, verb)
+}
+
+func (c *Plain) insist(ctx context.Context, role, text string) error {
+	a, err := c.part.Play.Actor(role)
+	if err != nil {
+		return err
+	}
+	for {
+		if err := c.Do(ctx, "chat", []string{role, text}); err != nil {
+			return err
+		}
+		for range 10 {
+			if a.Journal().Count("chat", "", []string{text}) > 0 {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return errors.New("it was not heard")
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
 }
 
 func (c *Plain) room(name string) string { return name + "@" + c.part.Host.Rooms() }
@@ -234,7 +258,14 @@ func (c *Plain) answer(ctx context.Context, got <-chan string) (string, error) {
 	}
 }
 
-// ask sends an IQ and returns its answer, whatever it is.
+// Ask logs in, sends an IQ and returns its answer, whatever it is.
+func (c *Plain) Ask(ctx context.Context, typ, to, payload string) (string, error) {
+	if err := c.login(ctx); err != nil {
+		return "", err
+	}
+	return c.ask(ctx, typ, to, payload)
+}
+
 func (c *Plain) ask(ctx context.Context, typ, to, payload string) (string, error) {
 	id := newID()
 	got := make(chan string, 1)

@@ -35,22 +35,47 @@ type Play struct {
 	casts    map[string]castSpec
 	groups   map[string]string // name in the script -> JID
 	crowds   map[string][]string
+	verbs    map[string]func(context.Context, []string) error
+	powers   map[string]map[string]func() error
 
 	beside   sync.WaitGroup
 	failed   []error // of sentences that ran beside
 	patience time.Duration
 }
 
+// A Sentence is a verb of the stage, not of an actor: it begins a line.
+type Sentence func(ctx context.Context, p *Play, words []string) error
+
+// Verb adds a sentence to this play.
+func (p *Play) Verb(name string, f func(context.Context, []string) error) { p.verbs[name] = f }
+
+// Power adds something that can be stopped, killed and started.
+func (p *Play) Power(name string, does map[string]func() error) { p.powers[name] = does }
+
+// First is the first server.
+func (p *Play) First() Host { return p.Hosts[p.order[0].Name] }
+
+// Crowd names a list of bare JIDs.
+func (p *Play) Crowd(name string, jids []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.crowds[name] = jids
+}
+
 // Patience is how long an expectation waits.
 const Patience = 30 * time.Second
 
 // Run plays the script and fails T where it does not go as written.
-func Run(t T, s *Script, w World, kinds Kinds, maker ServiceMaker) {
+func Run(t T, s *Script, w World, kinds Kinds, maker ServiceMaker, verbs map[string]Sentence) {
 	t.Helper()
 	p := &Play{T: t, Script: s, World: w, Kinds: kinds, Make: maker, Log: &XMLLog{},
 		services: make(map[string]Service), taps: make(map[string]*Tap), actors: make(map[string]Actor),
 		accounts: make(map[string]*Part), casts: make(map[string]castSpec), groups: make(map[string]string),
-		crowds: make(map[string][]string), patience: Patience}
+		crowds: make(map[string][]string), verbs: make(map[string]func(context.Context, []string) error),
+		powers: make(map[string]map[string]func() error), patience: Patience}
+	for name, f := range verbs {
+		p.verbs[name] = func(ctx context.Context, w []string) error { return f(ctx, p, w) }
+	}
 	if s.Issue != "" {
 		t.Logf("%s", s.Issue)
 	}
@@ -83,8 +108,8 @@ func (p *Play) prepare() ([]Line, error) {
 		w := l.Words
 		switch w[0] {
 		case "needs":
-			if why := p.World.Lacks(strings.Join(w[1:], " ")); why != "" {
-				p.T.Skipf("not for %s: %s (%s)", p.World.Name(), why, l.Text)
+			if why := p.Script.NotFor(p.World); why != "" {
+				p.T.Skipf("not for %s: %s", p.World.Name(), why)
 			}
 		case "server":
 			spec := ServerSpec{}
@@ -443,8 +468,8 @@ func (p *Play) JIDs(names []string) ([]string, error) {
 	return out, nil
 }
 
-// actor finds or hires the actor of a name such as "juliet" or "juliet/phone".
-func (p *Play) actor(name string) (Actor, error) {
+// Actor finds or hires the actor of a name such as "juliet" or "juliet/phone".
+func (p *Play) Actor(name string) (Actor, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if a := p.actors[name]; a != nil {
@@ -465,7 +490,11 @@ func (p *Play) actor(name string) (Actor, error) {
 	if err := os.MkdirAll(part.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	a, err := p.Kinds[p.casts[role].kind](&part)
+	hire := p.Kinds[p.casts[role].kind]
+	if hire == nil {
+		return nil, fmt.Errorf("nobody can play a %s", p.casts[role].kind)
+	}
+	a, err := hire(&part)
 	if err != nil {
 		return nil, fmt.Errorf("%s enters: %w", name, err)
 	}

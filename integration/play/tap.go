@@ -132,13 +132,13 @@ type Listener struct {
 	addr string
 }
 
-// Listen makes a tap that listens on a free port of 127.0.0.1 and connects to addr.
-func Listen(name, addr string, log *XMLLog) (*Listener, error) {
+// Listen lets a tap listen on a free port of 127.0.0.1 and connect to addr.
+func Listen(tap *Tap, addr string) (*Listener, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("play: %w", err)
 	}
-	l := &Listener{Tap: NewTap(name, log), ln: ln, addr: addr}
+	l := &Listener{Tap: tap, ln: ln, addr: addr}
 	go func() {
 		for {
 			nc, err := ln.Accept()
@@ -195,6 +195,8 @@ type piece struct {
 	late bool // the next one overtakes it
 }
 
+var errCut = errors.New("play: the script cuts the link")
+
 // overtaken bounds how long a stanza waits for another to overtake it.
 const overtaken = 300 * time.Millisecond
 
@@ -217,8 +219,8 @@ func (c *tapConn) pump(dir string, r, w net.Conn) {
 	}
 	err := c.pass(dir, newCutter(r), send)
 	close(out)
-	// What was passed on before the end still arrives, unless the link was cut.
-	if errors.Is(err, io.EOF) {
+	// What was passed on before the end still arrives.
+	if errors.Is(err, io.EOF) || errors.Is(err, errCut) {
 		<-written
 	}
 	c.close()
@@ -289,8 +291,7 @@ func (c *tapConn) pass(dir string, cut *cutter, send func(piece) bool) error {
 		case "drop":
 			continue
 		case "cut":
-			c.close()
-			return net.ErrClosed
+			return errCut
 		case "double":
 			if !send(piece{b: b}) {
 				return net.ErrClosed

@@ -16,7 +16,7 @@ import (
 
 // act plays the words of one sentence.
 func (p *Play) act(w []string) error {
-	ctx, cancel := context.WithTimeout(p.T.Context(), 4*p.patience)
+	ctx, cancel := context.WithTimeout(p.T.Context(), 2*p.patience)
 	defer cancel()
 	switch w[0] {
 	case "wait":
@@ -61,6 +61,21 @@ func (p *Play) act(w []string) error {
 		return p.nobody(w)
 	case "agree":
 		return p.agree(ctx, w)
+	case "largest": // largest stanza BYTES
+		if len(w) != 3 || w[1] != "stanza" {
+			return errors.New("largest stanza how many bytes?")
+		}
+		most, err := strconv.Atoi(w[2])
+		if err != nil {
+			return err
+		}
+		if got, who := p.Log.Largest(); got > most {
+			return fmt.Errorf("a stanza of %d bytes went over the link of %s", got, who)
+		}
+		return nil
+	}
+	if f := p.verbs[w[0]]; f != nil {
+		return f(ctx, w)
 	}
 	if len(w) < 2 {
 		return fmt.Errorf("%s does what?", w[0])
@@ -75,10 +90,15 @@ func (p *Play) act(w []string) error {
 
 // speak lets one actor do one thing.
 func (p *Play) speak(ctx context.Context, name, verb string, args []string) error {
-	a, err := p.actor(name)
+	a, err := p.Actor(name)
 	if err != nil {
 		return err
 	}
+	return p.Perform(ctx, a, verb, args)
+}
+
+// Perform lets an actor do one thing, or checks what it was told.
+func (p *Play) Perform(ctx context.Context, a Actor, verb string, args []string) error {
 	switch verb {
 	case "expect":
 		ctx, cancel := context.WithTimeout(p.T.Context(), p.patience)
@@ -156,6 +176,13 @@ func (p *Play) power(ctx context.Context, w []string) error {
 		}
 		kill, start, stop = h.Kill, h.Start, h.Stop
 	default:
+		does := p.powers[w[1]]
+		if w[0] == "restart" && does != nil {
+			return errors.Join(does["stop"](), does["start"]())
+		}
+		if f := does[w[0]]; f != nil {
+			return f()
+		}
 		return fmt.Errorf("%s what?", w[0])
 	}
 	switch w[0] {
@@ -210,7 +237,7 @@ func (p *Play) fault(w []string) error {
 		}
 	}
 	if roleName(strings.SplitN(who, "/", 2)[0]) {
-		if _, err := p.actor(who); err != nil {
+		if _, err := p.Actor(who); err != nil {
 			return err
 		}
 	}
@@ -281,7 +308,7 @@ func (p *Play) agree(ctx context.Context, w []string) error {
 		var states []string
 		same := true
 		for _, name := range w[2:] {
-			a, err := p.actor(name)
+			a, err := p.Actor(name)
 			if err != nil {
 				return err
 			}

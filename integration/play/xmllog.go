@@ -19,6 +19,8 @@ type XMLLog struct {
 	lines []string
 	size  int
 	lost  int
+	most  int
+	whose string
 	Limit int // bytes kept; 8 MiB if zero
 }
 
@@ -45,6 +47,9 @@ func (l *XMLLog) add(name, dir, act string, b []byte) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(b) > l.most {
+		l.most, l.whose = len(b), name
+	}
 	if l.begin.IsZero() {
 		l.begin = time.Now()
 	}
@@ -63,6 +68,13 @@ func (l *XMLLog) add(name, dir, act string, b []byte) {
 		l.lines = l.lines[1:]
 		l.lost++
 	}
+}
+
+// Largest is the size of the largest stanza, and over whose link it went.
+func (l *XMLLog) Largest() (bytes int, whose string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.most, l.whose
 }
 
 // Contains tells whether any kept stanza holds the text.
