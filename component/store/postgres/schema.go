@@ -37,7 +37,7 @@ func load() []string {
 }
 
 // migrationLock is held by the process that migrates ("lockstep" in ASCII).
-const migrationLock = 0x6c6f636b73746570
+const migrationLock int64 = 0x6c6f636b73746570
 
 // migrate brings the schema up to date, all in one transaction. Of several
 // processes that start at once one does it and the others wait.
