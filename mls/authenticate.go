@@ -131,7 +131,8 @@ func (st *publicState) checkFrame(m *Message) error {
 	if !bytes.Equal(id, st.ctx.GroupID) {
 		return broken(RuleGroupID, ErrUnknownGroup, "message for group %x in group %x", []byte(id), []byte(st.ctx.GroupID))
 	}
-	if st.safeAAD {
+	// A late message may come from an epoch that had no such rule.
+	if epoch, _ := m.Epoch(); st.safeAAD && epoch == st.ctx.Epoch {
 		if _, err := ParseSafeAAD(m.AuthenticatedData()); err != nil {
 			return broken(RuleSafeAAD, err, "authenticated_data")
 		}

@@ -226,7 +226,7 @@ func (f forge) commit(entries []ProposalOrRef, y forgery) *forgedCommit {
 		Version: MLS10, CipherSuite: s.cipher, GroupID: g.ctx.GroupID, Epoch: g.ctx.Epoch + 1,
 		ConfirmedTranscriptHash: g.ctx.ConfirmedTranscriptHash, Extensions: g.ctx.Extensions,
 	}
-	adds, psks := f.applyEntries(e, &ctx, entries)
+	adds, psks := f.applyEntries(e, &ctx, entries, y.external)
 	self := g.self
 	if y.external {
 		self = e.freeLeaf()
@@ -281,7 +281,7 @@ func (f forge) commit(entries []ProposalOrRef, y forgery) *forgedCommit {
 }
 
 // applyEntries changes a tree and a context by the proposals.
-func (f forge) applyEntries(e *treeEdit, ctx *GroupContext, entries []ProposalOrRef) (adds []Member, psks [][]byte) {
+func (f forge) applyEntries(e *treeEdit, ctx *GroupContext, entries []ProposalOrRef, external bool) (adds []Member, psks [][]byte) {
 	g := f.g
 	type listed struct {
 		p  Proposal
@@ -300,7 +300,7 @@ func (f forge) applyEntries(e *treeEdit, ctx *GroupContext, entries []ProposalOr
 		list = append(list, listed{p, by})
 	}
 	remove := func(i LeafIndex) {
-		if i != g.self && e.t.leaf(i) != nil {
+		if (external || i != g.self) && e.t.leaf(i) != nil {
 			e.removeLeaf(i)
 		}
 	}

@@ -144,6 +144,9 @@ func (g *Group) Process(m *Message) (Received, error) {
 		}
 		return &PastEpoch{t, epoch}, nil
 	}
+	if err := g.frozen(); err != nil {
+		return nil, err
+	}
 	if m.Private != nil {
 		return g.processPrivate(m.Private)
 	}

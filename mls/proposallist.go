@@ -61,6 +61,7 @@ func (st *publicState) gather(entries []ProposalOrRef, committer Sender) (*propo
 		}
 		find = func(ref ProposalRef) *pendingProposal { return byRef[string(ref)] }
 	}
+	seen := make(map[*pendingProposal]struct{})
 	for i, e := range entries {
 		if e.Proposal != nil {
 			l.all[i].ProposalInfo = ProposalInfo{Proposal: e.Proposal, Sender: committer}
@@ -73,6 +74,10 @@ func (st *publicState) gather(entries []ProposalOrRef, committer Sender) (*propo
 			}
 			return nil, &missingProposalError{e.Ref}
 		}
+		if _, ok := seen[p]; ok {
+			return nil, invalid(RuleReferenceTwice, "the commit refers to proposal %x twice", []byte(p.ref))
+		}
+		seen[p] = struct{}{}
 		l.all[i] = listedProposal{p.info(), true}
 	}
 	return l, nil

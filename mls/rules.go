@@ -44,6 +44,7 @@ const (
 	RuleUpdateByCommitter   Rule = "valn0302"
 	RuleRemoveCommitter     Rule = "valn0303"
 	RuleSameLeaf            Rule = "valn0304"
+	RuleReferenceTwice      Rule = "reference-twice"
 	RuleAddTwice            Rule = "valn0305"
 	RuleAddMember           Rule = "valn0306"
 	RulePSKTwice            Rule = "valn0307"
@@ -215,6 +216,7 @@ var ruleTable = []RuleInfo{
 	{Rule: RuleUpdateByCommitter, Section: "§12.2", Text: "no Update is by the committer", Also: "ValSem111"},
 	{Rule: RuleRemoveCommitter, Section: "§12.2", Text: "no Remove removes the committer", Also: "ValSem200"},
 	{Rule: RuleSameLeaf, Section: "§12.2", Text: "at most one Update, Remove or SelfRemove applies to a leaf", Also: "ValSem107"},
+	{Rule: RuleReferenceTwice, Section: "§12.4", Text: "a commit refers to a proposal once"},
 	{Rule: RuleAddTwice, Section: "§12.2", Text: "no two Adds add the same client"},
 	{Rule: RuleAddMember, Section: "§12.2", Text: "no Add adds a member, unless it is removed too"},
 	{Rule: RulePSKTwice, Section: "§12.2", Text: "no two PreSharedKey proposals have the same PreSharedKeyID", Also: "ValSem403"},
@@ -234,7 +236,7 @@ var ruleTable = []RuleInfo{
 	{Rule: RuleExternalSenderType, Section: "§12.4.3.2", Text: "an external commit has sender type new_member_commit", Also: "valn0310", Within: true},
 	{Rule: RuleAddKeyPackage, Section: "§12.1.1", Text: "the key package of an Add is valid", Within: true},
 	{Rule: RuleUpdateLeaf, Section: "§12.1.2", Text: "the leaf node of an Update is valid", Within: true},
-	{Rule: RuleUpdateSender, Section: "§12.1.2", Text: "an Update is sent by a member"},
+	{Rule: RuleUpdateSender, Section: "§12.1.2", Text: "an Update is sent by a member", Unreachable: "an Update of anybody else breaks valn1502, valn1504 or valn0404 before"},
 	{Rule: RuleRemoveBlank, Section: "§12.1.3", Text: "a Remove names a member", Also: "ValSem108"},
 	{Rule: RulePSKReInit, Section: "§12.1.4", Text: "a resumption PSK with usage reinit appears only when a group is reinitialized", Also: "ValSem402"},
 	{Rule: RulePSKBranch, Section: "§12.1.4", Text: "a resumption PSK with usage branch appears only when a group is branched", Also: "ValSem402"},

@@ -138,6 +138,9 @@ func (t *transition) applyPath(path *UpdatePath) error {
 	if t.change.Kind == ChangeCommit && bytes.Equal(path.LeafNode.EncryptionKey, t.oldLeaf.EncryptionKey) {
 		return invalid(RuleCommitLeafKey, "the leaf node of the path has the old encryption_key")
 	}
+	if t.change.Kind == ChangeExternalCommit && t.oldLeaf != nil && bytes.Equal(path.LeafNode.EncryptionKey, t.oldLeaf.EncryptionKey) {
+		return invalid(RuleExternalRemove, "the joiner keeps the encryption_key of the member that it replaces")
+	}
 	if at, ok := t.edit.t.holderOf(encryptionKeyKind, path.LeafNode.EncryptionKey); ok {
 		return invalid(RuleCommitPathKeys, "the key of the path's leaf stands in node %d", at)
 	}
