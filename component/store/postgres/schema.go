@@ -53,6 +53,16 @@ func (s *Store) migrate(ctx context.Context) error {
 	case encoding != "UTF8":
 		return fmt.Errorf("the database is encoded in %s; make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", encoding)
 	}
+	version := 0
+	err = s.pool.QueryRow(ctx, `SELECT version FROM lockstep_schema`).Scan(&version)
+	switch {
+	case err == nil && version == len(schemas):
+		return nil // as on every start but the first
+	case err == nil && version > len(schemas):
+		return newerError(version)
+	case err != nil && !errors.Is(err, pgx.ErrNoRows) && sqlState(err) != "42P01": // no such table
+		return fault(err)
+	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		for _, q := range []string{
 			fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, migrationLock),
@@ -63,7 +73,7 @@ func (s *Store) migrate(ctx context.Context) error {
 				return err
 			}
 		}
-		version := 0
+		version := 0 // again, now that no other process changes it
 		err := tx.QueryRow(ctx, `SELECT version FROM lockstep_schema`).Scan(&version)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
