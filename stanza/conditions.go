@@ -207,23 +207,26 @@ func (e *FutureEpoch) Parse(el Element) error {
 // refuse: bad-request, modify. Resubmitting it cannot help; a client drops
 // its pending change and reports a bug.
 //
-//	<invalid-message xmlns='urn:xmpp:mls:errors:0' part='welcome' reason='signature'/>
+//	<invalid-message xmlns='urn:xmpp:mls:errors:0' part='welcome' reason='it is for 2 key packages, the commit adds 3'/>
 //
 // Source: PROTOCOL.md §13.
 type InvalidMessage struct {
-	// Reason is a machine-readable word: malformed, signature, tree-hash,
-	// parent-hash, policy, proposal-list, path, leaf-node, lifetime,
-	// ref-mismatch or another one.
+	// Reason says in a few English words what is wrong, for humans: a program
+	// looks at Part, Index and Rule.
 	Reason string
 	// Part names the element that held the object: message, welcome,
 	// group-info, key-package. Empty means the only one.
 	Part string
-	// Index is the position of the object among several, from 0: which key
-	// package of a batch. -1 means that it does not apply.
+	// Index is which key package of a batch it is, from 0, if Part is
+	// key-package. Elsewhere it is neither written nor read, and -1 after Parse.
 	Index int
-	// Rule is the rule that was broken, such as "RFC 9420 §7.3", for humans.
+	// Rule is the rule that was broken, such as "RFC 9420 §7.3", empty if none
+	// is named.
 	Rule string
 }
+
+// partKeyPackage is the part of which there are several.
+const partKeyPackage = "key-package"
 
 func (e *InvalidMessage) Error() string {
 	s := "The MLS message is not valid: " + e.Reason
@@ -243,7 +246,7 @@ func (e *InvalidMessage) Append(dst []byte) []byte {
 	dst = open(dst, NSErrors, "invalid-message")
 	dst = attr(dst, "reason", e.Reason)
 	dst = attrOpt(dst, "part", e.Part)
-	if e.Index >= 0 {
+	if e.Index >= 0 && e.Part == partKeyPackage {
 		dst = attrUint(dst, "index", uint64(e.Index))
 	}
 	dst = attrOpt(dst, "rule", e.Rule)
@@ -258,7 +261,7 @@ func (e *InvalidMessage) Parse(el Element) error {
 	e.Part = d.strOpt("part", MaxID, e.Part)
 	e.Rule = d.strOpt("rule", MaxID, e.Rule)
 	e.Index = -1
-	if _, ok := el.Attr("index"); ok {
+	if _, ok := el.Attr("index"); ok && e.Part == partKeyPackage {
 		e.Index = int(d.uint("index", MaxItems))
 	}
 	return d.err

@@ -17,8 +17,9 @@ type Destroy struct {
 	Reason string
 }
 
-// Destroyed tells members that a group has ended: the payload of a message from
-// the group, and the content of a [Control] entry.
+// Destroyed tells members that a group has ended: the payload of a headline
+// message from the group. (The log, which ends with the group, has no entry for
+// it.)
 //
 //	<destroyed xmlns='urn:xmpp:mls:ds:0' jid='ops2@mls.example.org'>
 //	  <reason>moved</reason>

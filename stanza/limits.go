@@ -22,7 +22,7 @@ const (
 	// MaxKeyPackageRef is the longest KeyPackageRef or ProposalRef in bytes:
 	// the hash of the largest suites, SHA-512 (RFC 9420 §5.2).
 	MaxKeyPackageRef = 64
-	// PageBytes is the default size of a page, in bytes of base64 (PROTOCOL.md
-	// §0.6).
+	// PageBytes is the default size of a page, in bytes before base64
+	// (PROTOCOL.md §0.6).
 	PageBytes = 48 << 10
 )

@@ -19,7 +19,8 @@ import "encoding/base64"
 //
 // Source: PROTOCOL.md §1.
 type ServiceLimits struct {
-	// MaxBytes is the largest stanza payload and page, in bytes of base64.
+	// MaxBytes is the largest object in a stanza and the largest page, in bytes
+	// before base64.
 	MaxBytes uint64
 	// MaxArtifactBytes is the largest staged object, in bytes.
 	MaxArtifactBytes uint64

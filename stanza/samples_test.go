@@ -134,7 +134,7 @@ func samples() []Payload {
 
 		&StaleEpoch{Submitted: 42, Current: 44, Head: 1211, Commits: past, Proposals: past[:1], More: true},
 		&FutureEpoch{Submitted: 45, Current: 44, Head: 1211},
-		&InvalidMessage{Reason: "signature", Part: "welcome", Index: 2, Rule: "RFC 9420 §7.3"},
+		&InvalidMessage{Reason: "signature", Part: "key-package", Index: 2, Rule: "RFC 9420 §7.3"},
 		&GroupInfoMismatch{},
 		&MustCommit{Proposals: past},
 		&UnknownProposal{ProposalRefs: [][]byte{kpRef, kpRef2}},

@@ -21,7 +21,8 @@ type LogQuery struct {
 	After uint64
 	// Max is the number of entries wanted at most, 0 for the DS's choice.
 	Max uint32
-	// MaxBytes bounds the page, in bytes of base64, 0 for the DS's choice.
+	// MaxBytes bounds the sum of the entries' sizes, in bytes before base64, 0
+	// for the DS's choice.
 	MaxBytes uint64
 	// Ack acknowledges the log, as [Ack] does, if it is not zero.
 	Ack uint64
