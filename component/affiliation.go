@@ -3,6 +3,7 @@
 package component
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -133,7 +134,10 @@ func (g *group) setAffiliation(r *request) (stanza.Payload, error) {
 // ban shuts an account or domain out at once, tells everybody, and asks the
 // group to remove its devices.
 func (g *group) ban(ctx context.Context, who, reason string) error {
+	id := g.s.entryID()
 	notice := stanza.NewControl(&stanza.Affiliation{JID: who, Affiliation: stanza.RoleOutcast, Reason: bound(reason, destroyReason)})
+	// The id makes a second ban, after a first was lifted, an entry of its own.
+	notice.Bytes = bytes.Replace(notice.Bytes, []byte("<affiliation "), []byte("<affiliation id='"+id+"' "), 1)
 	for range commitRetries {
 		st, err := g.load(ctx)
 		if err != nil {
@@ -142,9 +146,7 @@ func (g *group) ban(ctx context.Context, who, reason string) error {
 		if st.banned[who] {
 			break
 		}
-		entry := &store.NewEntry{Group: st.row.Key, Kind: store.KindControl, Epoch: st.row.Epoch, ID: g.s.entryID(), Stamp: g.s.stamp(), Bytes: notice.Bytes}
-		// The same notice twice is two entries: the ref holds the id, too.
-		entry.Ref = store.RefOf(notice.Bytes)
+		entry := &store.NewEntry{Group: st.row.Key, Kind: store.KindControl, Epoch: st.row.Epoch, ID: id, Ref: store.RefOf(notice.Bytes), Stamp: g.s.stamp(), Bytes: notice.Bytes}
 		var acc store.Accepted
 		var rev uint64
 		err = g.s.store.Update(ctx, func(tx store.Tx) error {
@@ -210,11 +212,43 @@ func (s *Service) removeIdle(ctx context.Context) {
 			if err != nil || st.leaves < 2 {
 				return // nobody is there to commit it
 			}
+			if g.seenLately(ctx, st, m.User, m.Device, before) {
+				return
+			}
 			if _, err := g.proposeRemoval(ctx, m.User, m.Device, "idle"); err != nil && !errors.Is(err, errNoSender) {
 				s.log.Warn("cannot propose the removal of an idle device", "group", g.jid, "error", err)
 			}
 		})
 	}
+}
+
+// seenLately reports whether a device has been seen after all: live, or with a
+// session or key packages since. Its place in the group then learns of it.
+func (g *group) seenLately(ctx context.Context, st *groupState, user, device string, before time.Time) bool {
+	var live time.Time
+	for _, sess := range g.s.sessions.of(ctx, user) {
+		if sess.device == device {
+			live = g.s.now()
+		}
+	}
+	late := false
+	err := g.s.store.Update(ctx, func(tx store.Tx) error {
+		seen := live
+		devices, err := tx.Devices(user, g.s.now())
+		if err != nil {
+			return err
+		}
+		for _, d := range devices {
+			if d.Device == device && d.Seen.After(seen) {
+				seen = d.Seen
+			}
+		}
+		if late = !seen.Before(before); !late {
+			return nil
+		}
+		return tx.Ack(st.row.Key, user, device, 0, seen)
+	})
+	return err != nil || late
 }
 
 // idleInterval is how often idle devices are looked for.

@@ -333,7 +333,7 @@ func (st *groupState) checkSender(from string, sender mls.Sender) error {
 	case known && user == from:
 		return nil
 	case !st.inTree(from):
-		return &stanza.NotAMember{}
+		return st.outsider()
 	case known:
 		return &stanza.CredentialMismatch{}
 	}
@@ -432,7 +432,7 @@ func (g *group) checkPrivateCommit(r *request, st *groupState, c *submittedCommi
 				return nil, nil, err
 			}
 		} else if !st.inTree(user) {
-			return nil, nil, &stanza.NotAMember{}
+			return nil, nil, st.outsider()
 		}
 		if st.hasDevice(user, device) {
 			e.left = append(e.left, store.Leaver{User: user, Device: device})
@@ -552,17 +552,21 @@ func (s *Service) checkConsent(ctx context.Context, jid, inviter string, added [
 	now := s.now()
 	err = s.store.View(ctx, func(r store.Reader) error {
 		for i, a := range added {
+			_, err := r.Claimed(a.ref, jid)
+			if homes[i] = err == nil; homes[i] {
+				continue
+			}
+			if !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
 			devices, err := r.Devices(a.user, now)
 			if err != nil {
 				return err
 			}
-			if homes[i] = len(devices) > 0; !homes[i] || a.user == inviter {
-				continue
+			for _, d := range devices { // one without packages has only had a session here
+				homes[i] = homes[i] || d.Available > 0 || d.LastResort
 			}
-			if _, err := r.Claimed(a.ref, jid); err != nil {
-				if !errors.Is(err, store.ErrNotFound) {
-					return err
-				}
+			if homes[i] && a.user != inviter {
 				return &stanza.Error{Type: stanza.ErrorAuth, Condition: stanza.NotAuthorized, Text: fmt.Sprintf(
 					"The key package of %s was not claimed for %s. Claim it from the user's service, with for='%s'.", a.user, jid, jid)}
 			}

@@ -90,7 +90,7 @@ func (a *actor) patient(to string, payload, out stanza.Payload) error {
 			time.Sleep(5 * time.Millisecond)
 			continue
 		}
-		raw, ok := a.box().tryTake(400*time.Millisecond, "id='"+id+"'")
+		raw, ok := a.box().tryTake(100*time.Millisecond, "id='"+id+"'")
 		if !ok {
 			continue
 		}
@@ -278,7 +278,7 @@ func (a *actor) patientLog(after uint64) *stanza.Log {
 		id := fmt.Sprintf("l%d", nextID())
 		h := stanza.Header{Kind: stanza.IQ, Type: stanza.TypeGet, ID: id, From: a.full, To: balcony}
 		if a.s.tryWrite(string(h.Append(nil, &stanza.LogQuery{Device: a.id, After: after}))) {
-			if raw, ok := a.box().tryTake(400*time.Millisecond, "id='"+id+"'"); ok {
+			if raw, ok := a.box().tryTake(100*time.Millisecond, "id='"+id+"'"); ok {
 				out := &stanza.Log{}
 				if answer(a.t, raw, out) == nil {
 					return out

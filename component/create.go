@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/mls"
@@ -77,7 +78,12 @@ func reserveGroup(s *Service, r *request) (stanza.Payload, error) {
 	}
 	now := s.now()
 	until := now.Add(reserveTime)
-	err = s.store.Update(r.ctx, func(tx store.Tx) error { return tx.Reserve(a.bare, r.from.bare, now, until) })
+	err = s.store.Update(r.ctx, func(tx store.Tx) error {
+		if err := tx.SetSetting(r.from.bare, settingReserved+a.bare, []byte(until.UTC().Format(time.RFC3339))); err != nil {
+			return err
+		}
+		return tx.Reserve(a.bare, r.from.bare, now, until)
+	})
 	if err := nameTaken(err); err != nil {
 		return nil, err
 	}
@@ -139,6 +145,18 @@ func createGroup(s *Service, r *request) (stanza.Payload, error) {
 	var row *store.Group
 	err = s.store.Update(r.ctx, func(tx store.Tx) error {
 		if err := s.checkQuota(tx, r.from); err != nil {
+			return err
+		}
+		if s.conf.RandomNames {
+			until, err := setting(tx, r.from.bare, settingReserved+a.bare)
+			if err != nil {
+				return err
+			}
+			if until == nil {
+				return stanza.NewError(stanza.NotAllowed, "This service chooses the names of groups: reserve one first.")
+			}
+		}
+		if err := tx.SetSetting(r.from.bare, settingReserved+a.bare, nil); err != nil {
 			return err
 		}
 		row, err = tx.CreateGroup(n)
@@ -293,7 +311,7 @@ func (s *Service) replaceGroup(r *request, a addr, previous []byte, n *store.New
 		out, err = g.replace(ctx, r, previous, n)
 	})
 	if !ok {
-		return nil, &stanza.RetryAfter{After: 1e9}
+		return nil, &stanza.RetryAfter{After: time.Second}
 	}
 	select {
 	case <-done:

@@ -17,20 +17,28 @@ import (
 // recipients gives the live sessions of the group's devices.
 func (g *group) recipients(ctx context.Context, st *groupState) []string {
 	gen := g.s.sessions.gen.Load()
-	if !st.haveTo || st.gen != gen || g.s.sessions.shared {
+	switch {
+	case st.haveTo && st.gen == gen && !g.s.sessions.shared:
+	case st.haveTo && !g.s.sessions.shared && !g.s.sessions.changedSince(st.gen, gen, st.members):
+		st.gen = gen // sessions came and went, of others
+	default:
 		st.to, st.absent = g.s.sessions.recipients(ctx, st.row.Key, st.listening())
-		st.gen, st.haveTo, st.nudged = gen, true, nil
+		st.gen, st.haveTo, st.nudges = gen, true, 0
 	}
 	return st.to
 }
 
-// listening gives the members without those that are leaving.
+// listening gives the members without those that are leaving and those that are
+// banned: they get nothing but the commit that removes them.
 func (st *groupState) listening() map[string][]leafDevice {
-	if len(st.muted) == 0 {
+	if len(st.muted) == 0 && len(st.banned) == 0 {
 		return st.members
 	}
 	out := make(map[string][]leafDevice, len(st.members))
 	for user, list := range st.members {
+		if st.outcast(user) {
+			continue
+		}
 		var keep []leafDevice
 		for _, d := range list {
 			if !st.muted[user+"/"+d.device] {

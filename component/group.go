@@ -69,7 +69,7 @@ type groupState struct {
 	absent []string
 	gen    uint64
 	haveTo bool
-	nudged map[string]bool // absent accounts that were scheduled for a nudge since to was made
+	nudges uint64          // nudger.gen when all absent accounts were scheduled
 	muted  map[string]bool // "user/device" of devices that are leaving: no live deliveries
 }
 
@@ -99,6 +99,9 @@ func (t *groupTable) put(jid string, j groupJob) bool {
 	}
 	g, ok := t.m[jid]
 	if !ok {
+		if len(t.m) >= groupsLoaded && !t.dropOne() {
+			return false
+		}
 		g = &group{s: t.s, jid: jid, inbox: make(chan groupJob, groupInbox)}
 		t.m[jid] = g
 		t.wg.Add(1)
@@ -115,6 +118,27 @@ func (t *groupTable) put(jid string, j groupJob) bool {
 	default:
 		return false
 	}
+}
+
+// dropOne forgets one of the groups that have nothing to do, the least used of a
+// few: looking at all of them would cost every request.
+func (t *groupTable) dropOne() bool {
+	var oldest *group
+	looked := 0
+	for _, g := range t.m {
+		if len(g.inbox) == 0 && (oldest == nil || g.used.Before(oldest.used)) {
+			oldest = g
+		}
+		if looked++; looked > 16 && oldest != nil {
+			break
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	delete(t.m, oldest.jid)
+	close(oldest.inbox)
+	return true
 }
 
 // evict forgets groups that nobody has used for a while.
@@ -410,7 +434,7 @@ func (st *groupState) userOfLeaf(leaf mls.LeafIndex) (user, device string, ok bo
 
 // role gives an account's role, with the service's own bans.
 func (st *groupState) role(user string) groupdata.Role {
-	if st.banned[user] || st.banned[domainOf(user)] {
+	if st.outcast(user) {
 		return groupdata.Outcast
 	}
 	if st.data.Roles == nil {
@@ -431,13 +455,29 @@ func domainOf(bare string) string {
 
 // mustBeMember refuses those who are not in the tree.
 func (st *groupState) mustBeMember(user string) error {
-	if st.banned[user] || st.banned[domainOf(user)] {
+	if st.outcast(user) {
 		return masked()
 	}
 	if !st.inTree(user) {
-		return &stanza.NotAMember{}
+		return st.outsider()
 	}
 	return nil
+}
+
+// outcast reports whether an account is banned, by itself or with its domain.
+func (st *groupState) outcast(user string) bool {
+	return st.banned[user] || st.banned[domainOf(user)]
+}
+
+// outsider refuses somebody who has no business with the group. A hidden group
+// does not even exist for them.
+func (st *groupState) outsider() error { return outsider(&st.conf) }
+
+func outsider(c *groupConfig) error {
+	if c.Hidden {
+		return stanza.NewError(stanza.ItemNotFound, "There is no such group.")
+	}
+	return &stanza.NotAMember{}
 }
 
 // masked is the answer to those who are not to learn more (PROTOCOL.md §13).

@@ -175,7 +175,11 @@ func (s *Service) memberOf(rd store.Reader, r *request) (*store.Group, error) {
 			return nil, err
 		}
 		if role == "" {
-			return nil, &stanza.NotAMember{}
+			conf, err := decodeConfig(row.Config)
+			if err != nil {
+				return nil, err
+			}
+			return nil, outsider(&conf)
 		}
 	}
 	return row, nil
@@ -224,7 +228,7 @@ func needRole(st *groupState, user string, need groupdata.Role) error {
 	case role == groupdata.Outcast:
 		return masked()
 	case role < groupdata.Visitor:
-		return &stanza.NotAMember{}
+		return st.outsider()
 	case role < need:
 		return &stanza.InsufficientAffiliation{Need: stanza.Role(need.String())}
 	}

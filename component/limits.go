@@ -45,6 +45,9 @@ const (
 	// groupInbox is how many requests may wait for one group. A group in which
 	// more than that arrive at once is answered "retry".
 	groupInbox = 512
+	// groupsLoaded bounds the groups in memory. Above it the least used ones
+	// are forgotten early.
+	groupsLoaded = 50_000
 	// senderInbox is how many requests of the accounts that share a worker may
 	// wait.
 	senderInbox = 512

@@ -243,27 +243,24 @@ func (l *link) once(ctx context.Context) error {
 
 // connect dials and does the handshake (XEP-0114 §3).
 func (l *link) connect(ctx context.Context) (net.Conn, *xmlpull.Splitter, *xmlpull.StreamHeader, error) {
-	ctx, cancel := context.WithTimeout(ctx, linkDialTimeout)
+	dialCtx, cancel := context.WithTimeout(ctx, linkDialTimeout)
 	defer cancel()
-	conn, err := l.dial(ctx)
+	conn, err := l.dial(dialCtx)
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("component: connecting to the server: %w", err)
 	}
 	// The deadline, not the context, is what ends a silent handshake.
-	deadline := time.Now().Add(linkHandshakeTimeout)
-	conn.SetDeadline(deadline)
-	stop := context.AfterFunc(ctx, func() {
-		if ctx.Err() == context.Canceled && time.Now().Before(deadline) {
-			conn.SetDeadline(time.Unix(1, 0))
-		}
-	})
+	conn.SetDeadline(time.Now().Add(linkHandshakeTimeout))
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	split, header, err := l.handshake(conn)
 	if err != nil {
 		conn.Close()
 		return nil, nil, nil, err
 	}
-	stop()
+	if !stop() {
+		return nil, nil, nil, ctx.Err()
+	}
 	conn.SetDeadline(time.Time{})
 	return conn, split, header, nil
 }

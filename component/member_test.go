@@ -421,6 +421,11 @@ func TestIdleDevice(t *testing.T) {
 	alone.create("kitchen@" + domain)
 	ahead.Store(int64(200 * 24 * time.Hour))
 	j.must(j.set(balcony, &stanza.Ack{Device: j.id, Seq: 1}, nil)) // a sign of life
+	s.RemoveIdle(context.Background())                             // romeo is silent, but live
+	r.leaveSession()
+	r.get(domain, &stanza.Ping{}, nil)
+	ahead.Store(int64(400 * 24 * time.Hour))
+	j.must(j.set(balcony, &stanza.Ack{Device: j.id, Seq: 1}, nil))
 	s.RemoveIdle(context.Background())
 	if d, _ := j.event(balcony, "proposal"); d.Seq != 2 {
 		t.Errorf("the removal is entry %d", d.Seq)
@@ -431,7 +436,9 @@ func TestIdleDevice(t *testing.T) {
 	if j.g.MemberCount() != 1 {
 		t.Errorf("%d members", j.g.MemberCount())
 	}
-	_ = r
+	if n := j.box().count("kind='proposal'"); n != 0 {
+		t.Error("romeo was proposed twice")
+	}
 	var log stanza.Log
 	alone.must(alone.get("kitchen@"+domain, &stanza.LogQuery{Device: alone.id}, &log))
 	if len(log.Entries) != 0 {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-im/lockstep/component/store"
@@ -34,6 +35,9 @@ const settingNudges = "nudges"
 type nudger struct {
 	s *Service
 
+	// gen grows when an account may be nudged again.
+	gen atomic.Uint64
+
 	mu sync.Mutex
 	// wanted are accounts to be scheduled, with the group that asks.
 	wanted map[string]string
@@ -47,23 +51,32 @@ type nudger struct {
 const knownMax = 200_000
 
 func newNudger(s *Service) *nudger {
-	return &nudger{s: s, wanted: make(map[string]string), known: make(map[string]bool), wake: make(chan struct{}, 1)}
+	n := &nudger{s: s, wanted: make(map[string]string), known: make(map[string]bool), wake: make(chan struct{}, 1)}
+	n.gen.Store(1) // zero is what no group has scheduled
+	return n
 }
 
 // absent asks for a nudge of each account of the group that has no session.
 func (n *nudger) absent(jid string, st *groupState) {
-	if n.s.conf.Nudge == NudgeOff || len(st.absent) == 0 {
+	gen := n.gen.Load()
+	if n.s.conf.Nudge == NudgeOff || len(st.absent) == 0 || st.nudges == gen {
 		return
-	}
-	if st.nudged == nil {
-		st.nudged = make(map[string]bool)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	all := true
 	for _, user := range st.absent {
-		if !n.known[user] && len(n.wanted) < knownMax {
-			n.wanted[user] = jid
+		if n.known[user] {
+			continue
 		}
+		if len(n.wanted) < knownMax {
+			n.wanted[user] = jid
+		} else {
+			all = false
+		}
+	}
+	if all {
+		st.nudges = gen
 	}
 	n.signal()
 }
@@ -94,6 +107,7 @@ func (n *nudger) synced(user string) {
 	defer n.mu.Unlock()
 	delete(n.known, user)
 	delete(n.wanted, user)
+	n.gen.Add(1)
 }
 
 // run schedules nudges and sends those that are due.
@@ -154,6 +168,7 @@ func (n *nudger) flush(ctx context.Context) {
 		})
 		if err != nil {
 			n.s.log.Warn("cannot schedule nudges", "error", err)
+			n.gen.Add(1) // the groups ask again
 			return
 		}
 	}

@@ -248,7 +248,7 @@ func (s *Service) finish(r *request) {
 	s.inFlight.Add(-r.size)
 	parsers.Put(r.parser)
 	r.parser = nil
-	s.requests.Done()
+	s.requests.Add(-1)
 }
 
 // serve runs a handler and answers. It is the one place that recovers: a fault

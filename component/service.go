@@ -145,7 +145,7 @@ type Service struct {
 
 	started  time.Time
 	inFlight atomic.Int64 // bytes
-	requests sync.WaitGroup
+	requests atomic.Int64 // under way
 	draining atomic.Bool
 	maint    atomic.Int64 // Unix seconds until which an operator asked for quiet; 0: none
 
@@ -320,12 +320,14 @@ const drainTime = 10 * time.Second
 func (s *Service) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	done := make(chan struct{})
-	go func() { s.requests.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		s.log.Warn("some requests were not finished in time; their senders resolve the outcome by ref", "in_flight_bytes", s.inFlight.Load())
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for s.requests.Load() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			s.log.Warn("some requests were not finished in time; their senders resolve the outcome by ref", "requests", s.requests.Load())
+		}
 	}
 	s.link.close(ctx)
 }

@@ -85,7 +85,7 @@ func (s *Service) sessionWork(parser *stanza.Parser, from addr, size int64, f fu
 		defer func() {
 			s.inFlight.Add(-size)
 			parsers.Put(parser)
-			s.requests.Done()
+			s.requests.Add(-1)
 		}()
 		s.guard("session", func() {
 			ctx, cancel := context.WithTimeout(s.base, requestTimeout)
@@ -96,7 +96,7 @@ func (s *Service) sessionWork(parser *stanza.Parser, from addr, size int64, f fu
 	if !ok {
 		s.metrics.dropped.WithLabelValues("inbox-full").Inc()
 		s.inFlight.Add(-size)
-		s.requests.Done()
+		s.requests.Add(-1)
 	}
 	return ok
 }

@@ -21,7 +21,10 @@ type sessionTable struct {
 	// gen grows with every change: lists of recipients made before are outdated.
 	gen atomic.Uint64
 
-	mu     sync.RWMutex
+	mu sync.RWMutex
+	// recent are the users of the last changes: that of change n is at n modulo
+	// its length.
+	recent [1024]string
 	byUser map[string][]session
 	byJID  map[string]string // full JID to user
 }
@@ -76,7 +79,7 @@ func (t *sessionTable) put(p store.Session) {
 	t.remove(p.JID)
 	t.byJID[p.JID] = p.User
 	t.byUser[p.User] = append(t.byUser[p.User], session{jid: p.JID, escaped: escapeAttr(p.JID), device: p.Device})
-	t.gen.Add(1)
+	t.changed(p.User)
 }
 
 // drop ends a session and reports whether there was one.
@@ -98,8 +101,31 @@ func (t *sessionTable) remove(jid string) bool {
 	} else {
 		t.byUser[user] = rest
 	}
-	t.gen.Add(1)
+	t.changed(user)
 	return true
+}
+
+// changed notes a change, under mu.
+func (t *sessionTable) changed(user string) {
+	n := t.gen.Load() + 1
+	t.recent[n%uint64(len(t.recent))] = user
+	t.gen.Store(n)
+}
+
+// changedSince reports whether a session of one of the given users has changed
+// after the change from, up to the change to.
+func (t *sessionTable) changedSince(from, to uint64, members map[string][]leafDevice) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.gen.Load()-from > uint64(len(t.recent)) {
+		return true // it is no longer known
+	}
+	for n := from + 1; n <= to; n++ {
+		if _, ok := members[t.recent[n%uint64(len(t.recent))]]; ok {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *sessionTable) count() int {

@@ -17,13 +17,14 @@ import (
 // Names of settings in the store. Those of the service have the owner "",
 // those of a user the user's bare JID.
 const (
-	settingBan     = "ban/"            // + domain; owner "": the domain is banned, the value is the reason
-	settingQuota   = "quota"           // owner user: number of groups that the user may own
-	settingConsent = "consent"         // owner user: who may claim the user's key packages
-	settingAllow   = "allow/"          // + bare JID or domain; owner user: may claim
-	settingBlock   = "block/"          // + JID; owner user: blocked (XEP-0191)
-	settingSender  = "external-sender" // owner "": our signing keys
-	settingWarned  = "warned/"         // + device; owner user: key packages ran low, and the owner was told
+	settingBan      = "ban/"            // + domain; owner "": the domain is banned, the value is the reason
+	settingQuota    = "quota"           // owner user: number of groups that the user may own
+	settingConsent  = "consent"         // owner user: who may claim the user's key packages
+	settingAllow    = "allow/"          // + bare JID or domain; owner user: may claim
+	settingBlock    = "block/"          // + JID; owner user: blocked (XEP-0191)
+	settingSender   = "external-sender" // owner "": our signing keys
+	settingReserved = "reserved/"       // + JID; owner user: the service chose it for a group
+	settingWarned   = "warned/"         // + device; owner user: key packages ran low, and the owner was told
 )
 
 // settingsCache holds the banned domains, which every request asks for.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/stanza"
@@ -21,6 +22,8 @@ type reading struct {
 	from    uint64 // first seq
 	through uint64 // last seq; 0: to the head
 	removed uint64 // seq of the removal, 0 while in the tree
+	acked   uint64 // of the device
+	seen    time.Time
 }
 
 // mayRead finds out what a device, or an account, may read of a group's log. A
@@ -77,7 +80,7 @@ func (s *Service) memberReading(ctx context.Context, rd store.Reader, row *store
 	if id != "" {
 		m, err := rd.Member(row.Key, r.from.bare, id)
 		if err == nil {
-			return &reading{row: row, device: id, from: m.Joined, through: m.Removed, removed: m.Removed}, nil
+			return &reading{row: row, device: id, from: m.Joined, through: m.Removed, removed: m.Removed, acked: m.Acked, seen: m.Seen}, nil
 		}
 		if !errors.Is(err, store.ErrNotFound) {
 			return nil, err
@@ -103,7 +106,11 @@ func (s *Service) memberReading(ctx context.Context, rd store.Reader, row *store
 		}
 	}
 	if out == nil {
-		return nil, &stanza.NotAMember{}
+		conf, err := decodeConfig(row.Config)
+		if err != nil {
+			return nil, err
+		}
+		return nil, outsider(&conf)
 	}
 	return out, nil
 }
@@ -123,6 +130,9 @@ func (s *Service) sessionsIn(rd store.Reader, user string) []store.Session {
 	}
 	return out
 }
+
+// ackAge is how old a device's last sign of life may get before an ack renews it.
+const ackAge = time.Hour
 
 // logOverhead is what an entry costs in a page besides its bytes.
 const logOverhead = 220
@@ -169,7 +179,8 @@ func getLog(s *Service, r *request) (stanza.Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.Ack != 0 && read.device != "" {
+	// An ack that says nothing new costs no transaction.
+	if in.Ack != 0 && read.device != "" && (in.Ack > read.acked || s.now().Sub(read.seen) > ackAge) {
 		if err := s.noteAck(r.ctx, read.row, r.from.bare, read.device, in.Ack); err != nil {
 			return nil, err
 		}

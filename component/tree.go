@@ -39,10 +39,7 @@ func (s *Service) maySeeState(rd store.Reader, row *store.Group, snap *store.Sna
 	if err != nil {
 		return err
 	}
-	if conf.Hidden {
-		return stanza.NewError(stanza.ItemNotFound, "There is no such group.")
-	}
-	return &stanza.NotAMember{}
+	return outsider(&conf)
 }
 
 // inTreeNow reports whether one of a user's devices is in the group.
