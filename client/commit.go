@@ -246,8 +246,8 @@ func (g *Group) commit(ctx context.Context, build func() (*mls.CommitOptions, er
 func (g *Group) makeCommit(o *mls.CommitOptions) (*pendingOwn, error) {
 	o.AAD = g.aad()
 	if g.private() {
-		o.Wire = mls.WireFormatPrivateMessage
-		o.InlineTree = true // the service has none to give to those who join
+		// The service has no tree to give to joiners.
+		o.Wire, o.InlineTree = mls.WireFormatPrivateMessage, true
 	}
 	o.GroupInfoExternalPub = true
 	p, err := g.state.Commit(o)

@@ -98,6 +98,8 @@ type Config struct {
 	fail func(point string)
 	// observe is shown each new state, so that a test can open what was sent.
 	observe func(*mls.Group)
+	// maintainEvery replaces the intervals of the housekeeping in tests.
+	maintainEvery time.Duration
 }
 
 // Account is the bare JID of the account, normalised: what a store is bound to.

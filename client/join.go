@@ -372,8 +372,6 @@ const maxTree = 64 << 20
 
 // fetchTree gets the ratchet tree of an epoch, page by page, four at a time.
 // What comes is checked against the GroupInfo's tree hash by whoever uses it.
-// It is nil where the service has none, because handshakes are private: then it
-// is in the GroupInfo.
 func (c *Client) fetchTree(ctx context.Context, group string, epoch uint64) ([]byte, error) {
 	page := func(off uint64) (*stanza.TreePage, error) {
 		p := new(stanza.TreePage)
@@ -390,9 +388,9 @@ func (c *Client) fetchTree(ctx context.Context, group string, epoch uint64) ([]b
 		}
 	}
 	first, err := page(0)
-	var se *stanza.Error
-	if errors.As(err, &se) && se.Condition == stanza.FeatureNotImplemented {
-		return nil, nil
+	var refused *stanza.Error
+	if errors.As(err, &refused) && refused.Condition == stanza.FeatureNotImplemented {
+		return nil, nil // a group in private mode: the tree is in the Welcome or GroupInfo
 	}
 	if err != nil {
 		return nil, err

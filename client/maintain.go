@@ -29,7 +29,11 @@ const (
 )
 
 func (c *Client) maintain(ctx context.Context) {
-	tick := time.NewTicker(maintainEvery/2 + rand.N(maintainEvery))
+	every, housekeep := maintainEvery/2+rand.N(maintainEvery), housekeepEvery
+	if c.cfg.maintainEvery > 0 {
+		every, housekeep = c.cfg.maintainEvery, c.cfg.maintainEvery
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	last := time.Now()
 	for {
@@ -53,7 +57,7 @@ func (c *Client) maintain(ctx context.Context) {
 			}
 			g.considerProposals()
 		}
-		if time.Since(last) > housekeepEvery {
+		if time.Since(last) > housekeep {
 			last = time.Now()
 			if err := c.stock.replenish(ctx, c); err != nil {
 				c.noteError(err)

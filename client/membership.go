@@ -192,6 +192,14 @@ func (c *Client) newState(group, name string, mode groupdata.HandshakeMode, role
 		ext = append(ext, x)
 	}
 	st, err := mls.NewGroup(c.mls, c.suite, nil, c.identity, &mls.GroupOptions{Extensions: ext, DeviceID: c.device[:]})
+	var ve *mls.ValidationError
+	if len(externalSender) > 0 && errors.As(err, &ve) {
+		// The service's key is for another signature scheme than the group's:
+		// it cannot propose removals here, and a service that insists refuses
+		// the group.
+		c.log.Info("the delivery service's key does not fit the cipher suite: it cannot remove members by itself", "error", err)
+		st, err = mls.NewGroup(c.mls, c.suite, nil, c.identity, &mls.GroupOptions{Extensions: ext[:len(ext)-1], DeviceID: c.device[:]})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

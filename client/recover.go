@@ -165,7 +165,8 @@ func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving 
 	if err != nil || msg.GroupInfo == nil {
 		return nil, false, fmt.Errorf("client: the GroupInfo of %s is malformed: %v", group, err)
 	}
-	if _, err := checkState(&msg.GroupInfo.Context, group); err != nil {
+	agreed, err := checkState(&msg.GroupInfo.Context, group)
+	if err != nil {
 		return nil, false, err
 	}
 	tree, err := c.fetchTree(ctx, group, gi.Epoch)
@@ -188,7 +189,10 @@ func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving 
 	if g.wentBack(pub.Epoch(), gi.Seq) {
 		return nil, false, fmt.Errorf("client: %s describes %s as it was before: not coming back to an older group", g.host, group)
 	}
-	o := &mls.ExternalJoinOptions{Tree: tree, DeviceID: c.device[:], GroupInfoExternalPub: true, InlineTree: tree == nil, SelfRemoves: leaving}
+	o := &mls.ExternalJoinOptions{
+		Tree: tree, DeviceID: c.device[:], GroupInfoExternalPub: true, SelfRemoves: leaving,
+		InlineTree: agreed.Group.Handshake == groupdata.Private,
+	}
 	for m := range pub.Members() {
 		if leafIdentity(m.Leaf) == c.account && deviceOf(m.Leaf) == c.device {
 			o.Remove = &m.Index

@@ -287,6 +287,8 @@ func (a *actor) group(jid string) *client.Group {
 	return g
 }
 
+func memoryCopy(s store.Store) store.Store { return s.(*store.Memory).Snapshot(false) }
+
 func ctxShort(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
