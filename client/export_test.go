@@ -16,3 +16,11 @@ func SetObserve(cfg *Config, fn func(*mls.Group)) { cfg.observe = fn }
 
 // SetMaintain makes cfg do its housekeeping every d.
 func SetMaintain(cfg *Config, d time.Duration) { cfg.maintainEvery = d }
+
+// SetLawless makes a client that does not apply the group's rules.
+func SetLawless(cfg *Config) { cfg.lawless = true }
+
+// Lose makes a group give its state up, as after a loss of it.
+func (g *Group) Lose(reason string) {
+	g.update(func(r *received) { g.mustRejoin(reason, r) })
+}

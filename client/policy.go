@@ -38,7 +38,9 @@ func (c *Client) suites() []mls.CipherSuite {
 // groupConfig is the configuration for one group.
 func (g *Group) groupConfig() *mls.Config {
 	cfg := *g.c.mls
-	cfg.Policy = (*groupPolicy)(g)
+	if !g.c.cfg.lawless {
+		cfg.Policy = (*groupPolicy)(g)
+	}
 	return &cfg
 }
 

@@ -367,10 +367,12 @@ func (g *Group) processApplication(e *entry, r *received) {
 	got, err := g.state.Process(msg)
 	if err != nil {
 		if errors.Is(err, mls.ErrReplay) {
-			// The key was used already: a message that was delivered before a
-			// failed write, or one that the service plays again. Either way it
-			// must not be shown twice.
-			g.c.log.Debug("a message came twice", "group", g.jid, "seq", e.seq)
+			// The position in the log and the message keys move together, so
+			// that no honest log leads here: the service plays a message again.
+			r.put(g, &Misbehaved{
+				Reason:   "the log has a message twice",
+				Evidence: Evidence{Seq: e.seq, Epoch: e.epoch, Message: e.bytes},
+			}, e.seq, e.stamp)
 			return
 		}
 		g.undecryptable(e, r, err)

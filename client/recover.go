@@ -90,7 +90,7 @@ func (g *Group) Rejoin(ctx context.Context) error {
 	if status != statusJoined && status != statusLost {
 		return ErrNotMember
 	}
-	g.update(func(r *received) {
+	g.apply(func(r *received) {
 		g.mustRejoin("asked for", r)
 		r.after = nil
 	})

@@ -242,6 +242,9 @@ func (g *Group) usable(ctx context.Context) error {
 // permitted checks the group's rules and the trust policy before anything is
 // sealed. Called with the lock held.
 func (g *Group) permitted() error {
+	if g.stuck != nil {
+		return g.stuck
+	}
 	st, err := g.agreed()
 	if err != nil {
 		return err

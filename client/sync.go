@@ -273,15 +273,25 @@ func (g *Group) fetchFailed(err error, after uint64) error {
 	return err
 }
 
-// update applies fn as the worker would apply an entry.
+// update applies fn to a group that this device is in, as the worker would
+// apply an entry.
 func (g *Group) update(fn func(r *received)) {
+	g.apply(func(r *received) {
+		if g.meta.Status == statusJoined {
+			fn(r)
+		}
+	})
+}
+
+// apply is update for any group that is stored.
+func (g *Group) apply(fn func(r *received)) {
 	g.mu.Lock()
-	if g.meta.Status != statusJoined {
+	r := received{flush: true}
+	fn(&r)
+	if g.meta.Status == statusNone {
 		g.mu.Unlock()
 		return
 	}
-	r := received{flush: true}
-	fn(&r)
 	ops := r.ops
 	if g.state != nil {
 		ops = append(ops, g.stateOps()...)
@@ -307,7 +317,7 @@ func (g *Group) headWentBack(head, seq uint64) error {
 	g.rollbackTold = true
 	g.mu.Unlock()
 	if !told {
-		g.update(func(r *received) {
+		g.apply(func(r *received) {
 			r.put(g, &RollbackDetected{
 				Reason:   fmt.Sprintf("the delivery service's log ends at entry %d and this client has processed entry %d", head, seq),
 				Evidence: Evidence{Seq: seq, Ours: g.chainString(), Theirs: fmt.Sprintf("head %d", head)},
@@ -340,7 +350,7 @@ func (g *Group) serviceRolledBack(fe *stanza.FutureEpoch) {
 	if told || fe.Current >= epoch {
 		return
 	}
-	g.update(func(r *received) {
+	g.apply(func(r *received) {
 		r.put(g, &RollbackDetected{
 			Reason:   fmt.Sprintf("the delivery service says that the group is in epoch %d; its log has led this client to epoch %d", fe.Current, epoch),
 			Evidence: Evidence{Seq: g.meta.Seq, Ours: g.chainString(), Epoch: epoch, Theirs: fmt.Sprintf("epoch %d, head %d", fe.Current, fe.Head)},

@@ -42,9 +42,17 @@ func logger(name string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("who", name)
 }
 
-func newWorld(t testing.TB) *world {
+type worldOptions struct{ loopback.Options }
+
+func newWorld(t testing.TB) *world { return newWorldWith(t, nil) }
+
+func newWorldWith(t testing.TB, with func(*worldOptions)) *world {
 	t.Helper()
-	s, err := loopback.Start(loopback.Options{Domain: domain, Upload: true, WireRecords: 200_000})
+	o := worldOptions{loopback.Options{Domain: domain, Upload: true, WireRecords: 200_000}}
+	if with != nil {
+		with(&o)
+	}
+	s, err := loopback.Start(o.Options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,6 +299,12 @@ func memoryCopy(s store.Store) store.Store { return s.(*store.Memory).Snapshot(f
 
 func ctxShort(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func contextFor(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
