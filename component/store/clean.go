@@ -45,4 +45,8 @@ type Stats struct {
 	Bytes       int64  // size on disk
 	Schema      int    // version of the schema
 	Engine      string // "sqlite 3.49.1", "postgres 15.6"
+
+	// Warnings are settings of the database that make the store's promises
+	// hollow, each with what to do.
+	Warnings []string
 }

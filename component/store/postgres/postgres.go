@@ -232,7 +232,22 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	err = s.pool.QueryRow(ctx, `SELECT 'postgres ' || split_part(current_setting('server_version'), ' ', 1),
 		(SELECT COALESCE(SUM(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 			WHERE n.nspname = current_schema() AND c.relkind = 'r')`).Scan(&st.Engine, &st.Bytes)
-	return st, fault(err)
+	if err != nil {
+		return st, fault(err)
+	}
+	for _, setting := range []struct{ name, why string }{
+		{"fsync", "a crash of the machine can lose messages and forget epochs that were answered"},
+		{"full_page_writes", "a crash of the machine can damage the database"},
+	} {
+		value := ""
+		if err := s.pool.QueryRow(ctx, `SELECT current_setting($1)`, setting.name).Scan(&value); err != nil {
+			return st, fault(err)
+		}
+		if value == "off" {
+			st.Warnings = append(st.Warnings, fmt.Sprintf("PostgreSQL runs with %s = off: %s; turn it on in postgresql.conf", setting.name, setting.why))
+		}
+	}
+	return st, nil
 }
 
 // Shared implements store.Store: other processes write, too.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -89,5 +90,23 @@ func TestHeldGroup(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWarnings runs on a server that does not sync.
+func TestWarnings(t *testing.T) {
+	cluster := pgtest.NewCluster(t)
+	s := openTest(t, cluster.DSN())
+	st, err := s.Stats(t.Context())
+	if err != nil || len(st.Warnings) != 0 {
+		t.Errorf("a good server: %v, %v", st.Warnings, err)
+	}
+	script(t, cluster.DSN(), "ALTER SYSTEM SET fsync = off")
+	script(t, cluster.DSN(), "SELECT pg_reload_conf()")
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end) && err == nil && len(st.Warnings) == 0; time.Sleep(20 * time.Millisecond) {
+		st, err = s.Stats(t.Context())
+	}
+	if err != nil || len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "fsync = off") {
+		t.Errorf("a server that does not sync: %q, %v", st.Warnings, err)
 	}
 }

@@ -81,6 +81,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Rollback", testRollback},
 		{"Doomed", testDoomed},
 		{"Panic", testPanic},
+		{"Snapshot", testSnapshot},
+		{"Deadline", testDeadline},
 		{"Ended", testEnded},
 		{"Goexit", testGoexit},
 		{"Cancelled", testCancelled},

@@ -112,6 +112,51 @@ func testPanic(t *testing.T, w *world) {
 	}
 }
 
+func testSnapshot(t *testing.T, w *world) {
+	g := w.create(newGroup(balcony))
+	w.say(balcony, "before")
+	w.view(func(r store.Reader) error {
+		first, err := r.GroupByKey(g.Key)
+		if err != nil {
+			return err
+		}
+		w.say(balcony, "meanwhile")
+		w.accept(commit(w.group(balcony), "meanwhile, too"))
+		second, err := r.GroupByKey(g.Key)
+		if err != nil {
+			return err
+		}
+		w.same("group", second, first)
+		_, err = CheckLog(r, second)
+		return err
+	})
+	if g := w.group(balcony); g.Head != 3 || g.Epoch != 1 {
+		t.Errorf("after the view: %+v", g)
+	}
+}
+
+func testDeadline(t *testing.T, w *world) {
+	w.create(newGroup(balcony))
+	// More often than a store has connections to lose.
+	for range 20 {
+		ctx, cancel := context.WithTimeout(w.ctx(), 5*time.Millisecond)
+		err := w.s.View(ctx, func(r store.Reader) error {
+			if _, err := r.Group(balcony); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			_, err := r.Group(balcony)
+			return err
+		})
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("reading after the deadline: %v", err)
+		}
+	}
+	w.group(balcony)
+	w.say(balcony, "and on")
+}
+
 func testEnded(t *testing.T, w *world) {
 	var kept store.Tx
 	w.update(func(tx store.Tx) error { kept = tx; return nil })
