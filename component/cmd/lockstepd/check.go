@@ -135,6 +135,9 @@ func (c *checker) store(ctx context.Context, running bool) store.Store {
 		return nil
 	}
 	c.ok("store", "%s, schema %d, %d groups, %d key packages", s.Engine, s.Schema, s.Groups, s.KeyPackages)
+	for _, w := range s.Warnings {
+		c.warn("store", w, "")
+	}
 	return st
 }
 
