@@ -4,19 +4,14 @@ package integration_test
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lockstep-im/lockstep/integration/play"
-	"github.com/lockstep-im/lockstep/mls"
 )
 
 // crowd: crowd N [of SERVER]: N accounts that publish one key package each and leave. They
@@ -49,39 +44,19 @@ func crowd(ctx context.Context, p *play.Play, w []string) error {
 	for i := range users {
 		part := &play.Part{Name: names[i], Role: names[i], Host: host, User: users[i], Password: passwords[i], Tap: play.NewTap(names[i], nil), Play: p}
 		jids[i] = part.JID()
-		g.Go(func() error { return citizen(ctx, part) })
+		g.Go(func() error {
+			c, _, err := play.NewCitizen(ctx, part)
+			if err != nil {
+				return err
+			}
+			return c.Close()
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	p.Crowd("crowd", jids)
 	return nil
-}
-
-func citizen(ctx context.Context, part *play.Part) error {
-	const suite = mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
-	key, err := mls.GenerateSignatureKey(suite, nil)
-	if err != nil {
-		return err
-	}
-	device := make([]byte, 16)
-	_, _ = rand.Read(device)
-	kp, err := mls.NewKeyPackage(&mls.Config{}, suite, &mls.Identity{Credential: mls.BasicCredential([]byte(part.JID())), Key: key}, &mls.KeyPackageOptions{DeviceID: device})
-	if err != nil {
-		return err
-	}
-	a, err := play.NewPlain(part)
-	if err != nil {
-		return err
-	}
-	c := a.(*play.Plain)
-	domain, _ := part.Host.Component()
-	answer, err := c.Ask(ctx, "set", domain, "<publish xmlns='urn:xmpp:mls:kp:0' device='"+hex.EncodeToString(device)+"'><key-package>"+
-		base64.StdEncoding.EncodeToString(kp.KeyPackage.Message().Bytes())+"</key-package></publish>")
-	if err == nil && !strings.Contains(answer, "<published") {
-		err = fmt.Errorf("publishing for %s: %s", part.JID(), answer)
-	}
-	return errors.Join(err, c.Close())
 }
 
 func httpRequest(ctx context.Context, url string) (*http.Response, error) {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mellium.im/sasl"
@@ -23,6 +24,8 @@ import (
 // A Plain is a client that knows nothing of MLS: it logs in, chats, and sends whatever
 // stanzas a script holds, good or bad.
 type Plain struct {
+	hook atomic.Pointer[func(xml []byte) bool]
+
 	part    *Part
 	journal Journal
 
@@ -243,7 +246,11 @@ func (c *Plain) askFile(ctx context.Context, file string, words []string) error 
 }
 
 func (c *Plain) answer(ctx context.Context, got <-chan string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.part.Play.patience)
+	patience := Patience
+	if c.part.Play != nil {
+		patience = c.part.Play.patience
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	c.mu.Lock()
 	ended := c.ended
@@ -313,6 +320,16 @@ func (c *Plain) archive(ctx context.Context, want string) error {
 	}
 	return nil
 }
+
+// SetHook lets f see each stanza first; what it takes (true) does not go into the
+// journal.
+func (c *Plain) SetHook(f func(xml []byte) bool) { c.hook.Store(&f) }
+
+// Write sends XML as it is.
+func (c *Plain) Write(x string) error { return c.write(x) }
+
+// JID is the full JID, after the login.
+func (c *Plain) JID() string { return c.full }
 
 func (c *Plain) write(x string) error {
 	c.mu.Lock()
@@ -441,6 +458,9 @@ func (c *Plain) read(cut *cutter, ended chan struct{}) {
 			return
 		}
 		if !stanza {
+			continue
+		}
+		if h := c.hook.Load(); h != nil && (*h)(b) {
 			continue
 		}
 		x := string(b)

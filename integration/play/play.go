@@ -435,6 +435,9 @@ func (p *Play) accountLocked(role string) (*Part, error) {
 
 // RoleOf is the role with this bare JID, or the JID.
 func (p *Play) RoleOf(jid string) string {
+	if p == nil { // a plain client outside a play
+		return jid
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for role, a := range p.accounts {

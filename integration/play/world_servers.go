@@ -51,7 +51,7 @@ func (w *ServerWorld) partner() servers.Flavour {
 		servers.Ejabberd23: servers.Prosody12, servers.Ejabberd24: servers.Prosody13}[w.Flavour]
 }
 
-// Build takes the shared server of the process where the script allows it.
+// Build takes a server that another script has left where the script allows it.
 func (w *ServerWorld) Build(t T, want []ServerSpec) map[string]Host {
 	t.Helper()
 	out := make(map[string]Host)
@@ -61,8 +61,8 @@ func (w *ServerWorld) Build(t T, want []ServerSpec) map[string]Host {
 			f = w.partner()
 		}
 		if i < 2 && !spec.Own {
-			s := servers.Shared(t, f)
-			out[spec.Name] = &serverHost{s: s, c: s.LeaseComponent(t)}
+			s := servers.Lend(t, f)
+			out[spec.Name] = &serverHost{s: s, c: s.Component()}
 			continue
 		}
 		o := servers.Options{Upload: true, Multicast: !spec.Plain, KickOld: spec.KickOld, DebianRates: spec.Rate}

@@ -103,6 +103,48 @@ func Shared(t TB, f Flavour) *Server {
 	return s
 }
 
+// lent are servers that wait for their next test.
+var lent struct {
+	sync.Mutex
+	free map[Flavour][]*Server
+}
+
+// Lend gives the test a server that no other test uses at the same time, and
+// passes it on when the test ends: for tests that need to be alone on a domain,
+// as a delivery service that clients discover is, but leave the server running
+// and whole. It has one component, MUC, archiving off by default, uploads,
+// multicast where there is one, and no rate limits.
+func Lend(t TB, f Flavour) *Server {
+	t.Helper()
+	lent.Lock()
+	var s *Server
+	if n := len(lent.free[f]); n > 0 {
+		s = lent.free[f][n-1]
+		lent.free[f] = lent.free[f][:n-1]
+	}
+	lent.Unlock()
+	if s == nil {
+		var err error
+		if s, err = newForTest(t, f, Options{Multicast: true, Upload: true}); err != nil {
+			giveUp(t, f, err)
+			return nil
+		}
+	}
+	began := time.Now()
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.saveLogs(t, began)
+		}
+		lent.Lock()
+		defer lent.Unlock()
+		if lent.free == nil {
+			lent.free = map[Flavour][]*Server{}
+		}
+		lent.free[f] = append(lent.free[f], s)
+	})
+	return s
+}
+
 // LeaseComponent gives the test a component domain that no other test holds,
 // and takes it back when the test ends. It waits when all are out.
 func (s *Server) LeaseComponent(t TB) Component {
@@ -276,6 +318,9 @@ func CloseAll() error {
 	shared.Lock()
 	shared.byFlavour = nil
 	shared.Unlock()
+	lent.Lock()
+	lent.free = nil
+	lent.Unlock()
 	errs = append(errs, closeBackends())
 	return errors.Join(errs...)
 }
