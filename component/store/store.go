@@ -45,7 +45,7 @@ type Store interface {
 	// in the database rolls it back), and in another goroutine than the
 	// caller's: it must have no effect but through tx and must reset what it
 	// collects. It holds up others, so it must be quick and do no I/O of its
-	// own. Writes guard themselves by revision or row lock; of two reads in one
+	// own; calling the Store from f waits for ever. Writes guard themselves by revision or row lock; of two reads in one
 	// Update the second may see more than the first. A panic of f is raised in
 	// the caller.
 	Update(ctx context.Context, f func(tx Tx) error) error

@@ -30,6 +30,7 @@ const maxAppends = 128 // in one transaction
 // dup; then the second fails on the unique index, and is run again.
 const appendEntry = `WITH dup AS (
 		SELECT seq, epoch, kind, stamp, chain, id FROM log WHERE gid = $1 AND ref = $2
+			AND EXISTS (SELECT 1 FROM groups WHERE groups.id = $1)
 	), moved AS (
 		UPDATE groups SET head = head + 1, rev = rev + $3, pending = pending + $3,
 			chain = sha256(chain || int8send(head + 1) || $4::bytea || int8send($5::bigint) || $2::bytea)

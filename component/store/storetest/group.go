@@ -3,6 +3,7 @@
 package storetest
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -97,7 +98,8 @@ func testReserve(t *testing.T, w *world) {
 
 func testDestroy(t *testing.T, w *world) {
 	g := w.create(newGroup(balcony))
-	w.say(balcony, "but soft")
+	said := message(g, "but soft")
+	w.append(said)
 	c := commit(w.group(balcony), "add romeo")
 	c.Joined = []store.Joiner{{User: romeo, Device: "r1", Leaf: 1}}
 	c.Welcomes = []store.NewWelcome{{KPRef: []byte("kp"), User: romeo, Device: "r1", Secrets: []byte("s")}}
@@ -112,6 +114,7 @@ func testDestroy(t *testing.T, w *world) {
 		func(r store.Reader) error { _, err := r.Snapshot(g.Key, 1); return err },
 		func(r store.Reader) error { _, err := r.Nodes(g.Key, 1); return err },
 		func(r store.Reader) error { _, err := r.Member(g.Key, romeo, "r1"); return err },
+		func(r store.Reader) error { _, err := r.EntryByRef(g.Key, said.Ref); return err },
 		func(r store.Reader) error { _, err := r.Welcome([]byte("kp"), balcony); return err },
 		func(r store.Reader) error { _, err := r.Tombstone(orchard); return err },
 	} {
@@ -130,9 +133,21 @@ func testDestroy(t *testing.T, w *world) {
 		return err
 	})
 	w.fails(store.ErrNotFound, func(tx store.Tx) error { return tx.DestroyGroup(g.Key, ts) })
-	if _, err := w.s.Append(w.ctx(), message(g, "too late")); err == nil {
-		t.Fatal("a destroyed group took a message")
+	for _, e := range []*store.NewEntry{message(g, "too late"), said} {
+		if _, err := w.s.Append(w.ctx(), e); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("appending to a destroyed group: %v", err)
+		}
 	}
+	if _, err := w.s.AcceptCommit(w.ctx(), c); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("a commit to a destroyed group: %v", err)
+	}
+	w.view(func(r store.Reader) error {
+		cs, err := r.Commits(g.Key, 0, 0, 0)
+		if len(cs) != 0 {
+			t.Errorf("commits of a destroyed group: %v", cs)
+		}
+		return err
+	})
 	w.exists(store.ExistsTombstone, func(tx store.Tx) error { _, err := tx.CreateGroup(newGroup(balcony)); return err })
 	w.exists(store.ExistsTombstone, func(tx store.Tx) error { return tx.Reserve(balcony, juliet, noon, noon.Add(time.Hour)) })
 

@@ -82,7 +82,8 @@ func (t *Tx) Pending(key store.GroupKey) ([]store.Entry, error) {
 // EntryByRef implements store.Reader.
 func (t *Tx) EntryByRef(key store.GroupKey, ref store.Ref) (*store.Entry, error) {
 	var e store.Entry
-	ok, err := t.one(`SELECT `+entryColumns+` FROM log WHERE gid = $1 AND ref = $2`, func(r Row) { e = scanEntry(r) }, int64(key), ref[:])
+	ok, err := t.one(`SELECT `+entryColumns+` FROM log WHERE gid = $1 AND ref = $2
+		AND EXISTS (SELECT 1 FROM groups WHERE groups.id = $1)`, func(r Row) { e = scanEntry(r) }, int64(key), ref[:])
 	if err != nil {
 		return nil, err
 	}
