@@ -3,6 +3,7 @@
 package client
 
 import (
+	"crypto/x509"
 	"time"
 
 	"github.com/lockstep-im/lockstep/mls"
@@ -23,4 +24,9 @@ func SetLawless(cfg *Config) { cfg.lawless = true }
 // Lose makes a group give its state up, as after a loss of it.
 func (g *Group) Lose(reason string) {
 	g.update(func(r *received) { g.mustRejoin(reason, r) })
+}
+
+// NewTestAuthenticator is the authenticator of a client with these roots.
+func NewTestAuthenticator(roots *x509.CertPool) mls.Authenticator {
+	return &authenticator{roots: roots, now: time.Now}
 }
