@@ -361,9 +361,13 @@ func (c *Client) fail(point string) {
 func (c *Client) dialOptions() *dialOptions {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	timeout := openTimeout
+	if c.cfg.dialTimeout > 0 {
+		timeout = c.cfg.dialTimeout
+	}
 	return &dialOptions{
 		jid: c.jid, resource: c.resource, password: c.cfg.Password, addr: c.cfg.Server, directTLS: c.cfg.DirectTLS,
-		plaintext: c.cfg.AllowPlaintext, tls: c.cfg.TLS, timeout: 45 * time.Second, dialer: c.cfg.Dial,
+		plaintext: c.cfg.AllowPlaintext, tls: c.cfg.TLS, timeout: timeout, dialer: c.cfg.Dial,
 		needPLUS: c.plusOK, scramOnly: c.scramOK,
 	}
 }

@@ -100,6 +100,8 @@ type Config struct {
 	observe func(*mls.Group)
 	// maintainEvery replaces the intervals of the housekeeping in tests.
 	maintainEvery time.Duration
+	// dialTimeout replaces the time that opening a stream may take.
+	dialTimeout time.Duration
 	// lawless makes a member that breaks the group's rules, for tests.
 	lawless bool
 }

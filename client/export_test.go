@@ -30,3 +30,6 @@ func (g *Group) Lose(reason string) {
 func NewTestAuthenticator(roots *x509.CertPool) mls.Authenticator {
 	return &authenticator{roots: roots, now: time.Now}
 }
+
+// SetDialTimeout bounds how long opening a stream takes.
+func SetDialTimeout(cfg *Config, d time.Duration) { cfg.dialTimeout = d }

@@ -25,6 +25,8 @@ const (
 	silence = 60 * time.Second
 	// pingTimeout is how long the server may take to answer then.
 	pingTimeout = 25 * time.Second
+	// openTimeout bounds dialing and negotiating together.
+	openTimeout = 45 * time.Second
 	// backoffMin and backoffMax bound the wait between attempts.
 	backoffMin = 500 * time.Millisecond
 	backoffMax = 2 * time.Minute
