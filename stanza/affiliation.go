@@ -66,11 +66,18 @@ func (d *dec) roleOpt(name string) Role {
 //	  <reason>spam</reason>
 //	</affiliation>
 //
+// In a notice it has the entry's id:
+//
+//	<affiliation xmlns='urn:xmpp:mls:ds:0' id='71c0d5d9' jid='mallory@example.org' affiliation='outcast'/>
+//
 // The DS serves a set to outcast itself, by external Remove proposals, and
 // answers with an empty result; any other set is refused with
 // feature-not-implemented and a text that names the commit to make instead
 // (PROTOCOL.md §12).
 type Affiliation struct {
+	// ID is that of the entry, in a [Control] only: it makes equal notices
+	// different entries, which are known by the hash of their bytes.
+	ID string
 	// JID is the bare JID of the user, or a domain that is banned.
 	JID         string
 	Affiliation Role
@@ -81,6 +88,7 @@ type Affiliation struct {
 }
 
 func (a *Affiliation) append(dst []byte) []byte {
+	dst = attrOpt(dst, "id", a.ID)
 	dst = attr(dst, "jid", a.JID)
 	dst = attr(dst, "affiliation", string(a.Affiliation))
 	dst = attrUintOpt(dst, "devices", uint64(a.Devices))
@@ -106,6 +114,7 @@ func (a *Affiliation) Parse(el Element) error {
 
 func (a *Affiliation) parse(d *dec) {
 	d.noText()
+	a.ID = d.strOpt("id", MaxID, a.ID)
 	a.JID = d.jid("jid", a.JID)
 	a.Affiliation = d.role("affiliation")
 	a.Devices = d.uint32Opt("devices")
