@@ -472,7 +472,7 @@ func cmdAnnounce(ctx context.Context, s *Service, in *stanza.Form) (*stanza.Form
 		for _, p := range page {
 			to = append(to, escapeAttr(p.JID))
 		}
-		s.link.fanout(head, tail, to)
+		s.link.fanout(head, tail, to, "")
 		n += len(page)
 		after = page[len(page)-1].JID
 	}

@@ -66,28 +66,23 @@ func (g *group) fanout(ctx context.Context, st *groupState, e *store.Entry, skip
 
 // deliver queues one serialised message for many.
 func (s *Service) deliver(ctx context.Context, head, tail []byte, to []string, skip string, extra []string) {
-	if skip != "" || len(extra) > 0 {
-		list := make([]string, 0, len(to)+len(extra))
-		for _, t := range to {
-			if t != skip {
-				list = append(list, t)
-			}
+	for _, t := range extra {
+		if !slices.Contains(to, t) {
+			to = append(to[:len(to):len(to)], t)
 		}
-		for _, t := range extra {
-			if t != skip && !slices.Contains(list, t) {
-				list = append(list, t)
-			}
-		}
-		to = list
 	}
-	if len(to) == 0 {
+	n := len(to)
+	if skip != "" && slices.Contains(to, skip) {
+		n--
+	}
+	if n == 0 {
 		return
 	}
-	s.metrics.deliveries.Add(float64(len(to)))
-	if s.multi.send(s, head, tail, to) {
+	s.metrics.deliveries.Add(float64(n))
+	if s.multi.send(s, head, tail, to, skip) {
 		return
 	}
-	s.link.fanout(head, tail, to)
+	s.link.fanout(head, tail, to, skip)
 }
 
 // envelope serialises the message that carries an entry, up to and from the

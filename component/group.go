@@ -515,10 +515,10 @@ func mustCommitError(list []*pendingProposal) error {
 // cached state.
 func (g *group) conflict(err error) bool {
 	var ce *store.ConflictError
-	if !errors.As(err, &ce) {
+	if !errors.As(err, &ce) && !errors.Is(err, store.ErrNotFound) {
 		return false
 	}
-	g.st = nil
+	g.st = nil // it moved, or another process has destroyed it
 	return true
 }
 

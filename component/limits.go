@@ -206,7 +206,8 @@ type Limits struct {
 	Reports      Rate // reports by an account. Default 1 a minute, burst 10
 }
 
-// A Rate is a token bucket: Burst at once, then PerSecond.
+// A Rate is a token bucket: Burst at once, then PerSecond. A negative PerSecond
+// means no limit.
 type Rate struct {
 	PerSecond float64
 	Burst     int

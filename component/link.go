@@ -407,8 +407,9 @@ func (l *link) send(p priority, b []byte) bool {
 }
 
 // fanout queues one stanza for many recipients: head, a recipient's address,
-// escaped for an attribute, and tail.
-func (l *link) fanout(head, tail []byte, to []string) bool {
+// escaped for an attribute, and tail. The recipient skip is left out. The list
+// is kept, and must not change.
+func (l *link) fanout(head, tail []byte, to []string, skip string) bool {
 	if len(to) == 0 {
 		return true
 	}
@@ -416,7 +417,7 @@ func (l *link) fanout(head, tail []byte, to []string) bool {
 		l.metrics.dropped.WithLabelValues("too-large-to-send").Add(float64(len(to)))
 		return false
 	}
-	if !l.out.put(prioEvent, outItem{head: head, tail: tail, to: to}) {
+	if !l.out.put(prioEvent, outItem{head: head, tail: tail, to: to, skip: skip}) {
 		l.countRefused(prioEvent, len(to))
 		return false
 	}

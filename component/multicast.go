@@ -100,12 +100,11 @@ var addressHead = []byte("<addresses xmlns='" + stanza.NSAddress + "'>")
 
 // send hands a fan-out to the multicast service. It reports whether it did. The
 // tail begins with the end of the start tag.
-func (m *multicast) send(s *Service, head, tail []byte, to []string) bool {
+func (m *multicast) send(s *Service, head, tail []byte, to []string, skip string) bool {
 	jid := m.get(s.now())
 	if jid == "" || len(to) < multicastMin {
 		return false
 	}
-	to = append([]string(nil), to...)
 	for len(to) > 0 {
 		n := min(len(to), multicastMax)
 		b := make([]byte, 0, len(head)+len(tail)+n*64)
@@ -114,6 +113,9 @@ func (m *multicast) send(s *Service, head, tail []byte, to []string) bool {
 		b = append(b, "'>"...)
 		b = append(b, addressHead...)
 		for _, t := range to[:n] {
+			if t == skip {
+				continue
+			}
 			b = append(b, "<address type='bcc' jid='"...)
 			b = append(b, t...)
 			b = append(b, "'/>"...)
@@ -121,7 +123,7 @@ func (m *multicast) send(s *Service, head, tail []byte, to []string) bool {
 		b = append(b, "</addresses>"...)
 		b = append(b, tail[len("'>"):]...)
 		if len(b) > s.limits.MaxStanza || !s.link.send(prioEvent, b) {
-			s.link.fanout(head, tail, to)
+			s.link.fanout(head, tail, to, skip)
 			return true
 		}
 		to = to[n:]

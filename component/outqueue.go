@@ -30,13 +30,15 @@ func (p priority) String() string {
 type outItem struct {
 	head, tail []byte // the stanza is head, or head + to + tail if to is not nil
 	to         []string
-	next       int // index in to of the next recipient
+	skip       string // a recipient that is left out: the sender
+	next       int    // index in to of the next recipient
 }
 
 // size is what the item costs while it waits, in bytes of memory.
 func (o *outItem) size() int { return len(o.head) + len(o.tail) + 16*len(o.to) + 64 }
 
-// count is the number of stanzas that are still to be written.
+// count is the number of stanzas that are still to be written, with those that
+// are left out.
 func (o *outItem) count() int {
 	if o.to == nil {
 		return 1
@@ -83,20 +85,24 @@ func (q *outQueue) put(p priority, it outItem) bool {
 func (q *outQueue) fill(b []byte, limit int) ([]byte, int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := 0
+	n, done := 0, 0
 	for p := range q.queues {
 		for len(q.queues[p]) > 0 && len(b) < limit {
 			it := &q.queues[p][0]
 			if it.to == nil {
 				b = append(b, it.head...)
 				n++
+				done++
 			}
 			for it.next < len(it.to) && len(b) < limit {
-				b = append(b, it.head...)
-				b = append(b, it.to[it.next]...)
-				b = append(b, it.tail...)
+				if to := it.to[it.next]; to != it.skip {
+					b = append(b, it.head...)
+					b = append(b, to...)
+					b = append(b, it.tail...)
+					n++
+				}
 				it.next++
-				n++
+				done++
 			}
 			if it.next < len(it.to) {
 				break
@@ -106,7 +112,7 @@ func (q *outQueue) fill(b []byte, limit int) ([]byte, int) {
 			q.queues[p] = q.queues[p][1:]
 		}
 	}
-	q.stanzas -= n
+	q.stanzas -= done
 	if q.stanzas == 0 {
 		q.queues = [2][]outItem{}
 		if q.idle != nil {

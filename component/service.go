@@ -288,6 +288,9 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.sessions.load(ctx); err != nil {
 		return fmt.Errorf("component: loading sessions: %w", err)
 	}
+	if err := s.settings.load(ctx); err != nil {
+		return fmt.Errorf("component: loading settings: %w", err)
+	}
 	linkCtx, endLink := context.WithCancel(s.base)
 	defer endLink()
 	linkDone := make(chan struct{})
@@ -299,6 +302,9 @@ func (s *Service) Run(ctx context.Context) error {
 	s.background(s.nudger.run)
 	s.background(s.deliverDueWelcomes)
 	s.background(s.groups.evict)
+	if s.store.Shared() {
+		s.background(s.settings.refresh)
+	}
 
 	<-ctx.Done()
 	s.log.Info("shutting down")

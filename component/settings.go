@@ -32,12 +32,28 @@ type settingsCache struct {
 	s      *Service
 	mu     sync.Mutex
 	banned map[string]bool
-	read   time.Time
 }
 
 // bannedAge is how old the cached list may be where other processes can change
 // it.
 const bannedAge = 10 * time.Second
+
+// refresh keeps the list up to date: the reader of the link asks it, and must
+// not wait for the store.
+func (c *settingsCache) refresh(ctx context.Context) {
+	tick := time.NewTicker(bannedAge)
+	defer tick.Stop()
+	for {
+		if err := c.load(ctx); err != nil && ctx.Err() == nil {
+			c.s.log.Error("reading the list of banned domains", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
 
 func newSettingsCache(s *Service) *settingsCache { return &settingsCache{s: s} }
 
@@ -45,9 +61,6 @@ func newSettingsCache(s *Service) *settingsCache { return &settingsCache{s: s} }
 func (c *settingsCache) bannedDomain(domain string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.banned == nil || c.s.store.Shared() && c.s.now().Sub(c.read) > bannedAge {
-		c.reload()
-	}
 	if len(c.banned) == 0 {
 		return false
 	}
@@ -63,28 +76,25 @@ func (c *settingsCache) bannedDomain(domain string) bool {
 	}
 }
 
-// reload reads the list. If that fails the old one stays: a database in trouble
+// load reads the list. If that fails the old one stays: a database in trouble
 // must not lift bans.
-func (c *settingsCache) reload() {
-	ctx, cancel := context.WithTimeout(c.s.base, 5*time.Second)
-	defer cancel()
+func (c *settingsCache) load(ctx context.Context) error {
 	var list []store.Setting
 	err := c.s.store.View(ctx, func(r store.Reader) (err error) {
 		list, err = r.Settings("", settingBan)
 		return err
 	})
 	if err != nil {
-		c.s.log.Error("reading the list of banned domains", "error", err)
-		if c.banned == nil {
-			c.banned = map[string]bool{}
-		}
-		return
+		return err
 	}
-	c.banned = make(map[string]bool, len(list))
+	banned := make(map[string]bool, len(list))
 	for _, l := range list {
-		c.banned[strings.TrimPrefix(l.Name, settingBan)] = true
+		banned[strings.TrimPrefix(l.Name, settingBan)] = true
 	}
-	c.read = c.s.now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.banned = banned
+	return nil
 }
 
 // ban bans a domain, or lifts its ban.
@@ -115,9 +125,6 @@ func (c *settingsCache) ban(ctx context.Context, domain, reason string, on bool)
 func (c *settingsCache) list() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.banned == nil || c.s.store.Shared() {
-		c.reload()
-	}
 	return slices.Sorted(maps.Keys(c.banned))
 }
 
