@@ -392,6 +392,9 @@ func (g *Group) changeLeaf(change *LeafChange) (*LeafNode, *Identity, error) {
 	if t := l.Credential.Type; !l.Capabilities.SupportsCredential(t) {
 		l.Capabilities.Credentials = append(slices.Clip(l.Capabilities.Credentials), t)
 	}
+	if err := g.s.checkCertificate(&l.Credential, l.SignatureKey); err != nil {
+		return nil, nil, err
+	}
 	if err := g.cfg.auth.ValidateCredential(l.Credential, l.SignatureKey, UseMember); err != nil {
 		return nil, nil, broken(RuleLeafCredential, err, "own new credential")
 	}

@@ -5,13 +5,18 @@ package mls
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"testing"
 )
+
+// testRand, when it is set, makes the keys of actors predictable: fuzzing runs in
+// several processes, which must work on the same group.
+var testRand io.Reader
 
 // testIdentity makes the identity of an actor.
 func testIdentity(t testing.TB, cs CipherSuite, name string) *Identity {
 	t.Helper()
-	key, err := GenerateSignatureKey(cs, nil)
+	key, err := GenerateSignatureKey(cs, testRand)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -363,7 +363,7 @@ func (v *storedState) restore(c *config, nodes iter.Seq[TreeNode]) (publicState,
 	if err != nil {
 		return publicState{}, err
 	}
-	t, err := treeFromNodes(s, nodes)
+	t, err := treeFromNodes(s, c.limits.MaxMembers, nodes)
 	if err != nil {
 		return publicState{}, err
 	}

@@ -30,6 +30,7 @@ const (
 	RuleLeafKeys              Rule = "leaf-keys"
 	RuleLeafSuite             Rule = "leaf-suite"
 	RuleLeafSuccessor         Rule = "leaf-successor"
+	RuleCredentialX509        Rule = "credential-x509"
 
 	RuleKeyPackageSuite     Rule = "valn0201"
 	RuleKeyPackageLeaf      Rule = "valn0202"
@@ -205,6 +206,7 @@ var ruleTable = []RuleInfo{
 	{Rule: RuleLeafKeys, Section: "§5.1.1", Text: "signature_key and encryption_key are public keys of the cipher suite, and none that makes others fail"},
 	{Rule: RuleLeafSuite, Section: "§7.2", Text: "the leaf's capabilities list the version and cipher suite of the group"},
 	{Rule: RuleLeafSuccessor, Section: "§12.1.2", Text: "the Authenticator accepts the new leaf as the successor of the old"},
+	{Rule: RuleCredentialX509, Section: "§5.3", Text: "the end-entity certificate of an x509 credential is for the signature key"},
 
 	{Rule: RuleKeyPackageSuite, Section: "§10.1", Text: "version and cipher suite are those of the group", Also: "ValSem105"},
 	{Rule: RuleKeyPackageLeaf, Section: "§10.1", Text: "the leaf node is valid for a key package", Within: true},

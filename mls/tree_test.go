@@ -165,7 +165,7 @@ func compareChanges(t *testing.T, old, tree *ratchetTree) {
 			rows[n.Index] = n.Data
 		}
 	}
-	loaded, err := treeFromNodes(tree.s, func(yield func(TreeNode) bool) {
+	loaded, err := treeFromNodes(tree.s, testMaxLeaves, func(yield func(TreeNode) bool) {
 		for i := range uint32(2 * max(old.width, tree.width)) {
 			if b, ok := rows[i]; ok && !yield(TreeNode{i, b}) {
 				return

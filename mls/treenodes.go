@@ -147,12 +147,12 @@ func (e *treeEdit) setNode(n TreeNode) error {
 
 // treeFromNodes rebuilds a tree from the nodes that [treeNode.eachNode] yields,
 // in array order.
-func treeFromNodes(s *suite, nodes func(yield func(TreeNode) bool)) (*ratchetTree, error) {
+func treeFromNodes(s *suite, maxLeaves int, nodes func(yield func(TreeNode) bool)) (*ratchetTree, error) {
 	t := treeReader{edit: lastEdit.Add(1)}
 	var err error
 	nodes(func(n TreeNode) bool {
-		if n.Index < t.next || n.Index > 1<<26 {
-			err = fmt.Errorf("mls: stored tree: node %d is out of order", n.Index)
+		if n.Index < t.next || uint64(n.Index) > 2*uint64(maxLeaves) {
+			err = fmt.Errorf("mls: stored tree: node %d is out of order, or out of bounds", n.Index)
 			return false
 		}
 		for t.next < n.Index {

@@ -72,6 +72,9 @@ func (c *config) checkLeafShape(s *suite, l *LeafNode) error {
 	if !caps.SupportsCredential(l.Credential.Type) {
 		return invalid(RuleLeafOwnCredential, "a leaf node does not list its own credential type %v", l.Credential.Type)
 	}
+	if err := s.checkCertificate(&l.Credential, l.SignatureKey); err != nil {
+		return err
+	}
 	if err := c.checkExtensions(l.Extensions, "leaf node"); err != nil {
 		return err
 	}
@@ -193,6 +196,9 @@ func (c *config) validateContextExtensions(s *suite, x Extensions) error {
 	for i := range senders {
 		if err := s.checkSignaturePublicKey(senders[i].SignatureKey); err != nil {
 			return broken(RuleContextSenders, err, "external sender %d", i)
+		}
+		if err := s.checkCertificate(&senders[i].Credential, senders[i].SignatureKey); err != nil {
+			return err
 		}
 		if err := c.auth.ValidateCredential(senders[i].Credential, senders[i].SignatureKey, UseExternalSender); err != nil {
 			return broken(RuleContextSenders, err, "credential of external sender %d", i)
