@@ -84,7 +84,7 @@ func init() {
 		{rule: RuleExternalOther, name: "update", message: with(func(c *court) Proposal { return c.update(nil) })},
 		{rule: RuleUpdateSender, name: "joiner-instead", want: RuleExternalOther, message: with(func(c *court) Proposal { return c.update(nil) })},
 		{rule: RuleExternalOther, name: "context", message: with(func(c *court) Proposal { return &GroupContextExtensions{} })},
-		{rule: RuleReInitAlone, name: "external", message: with(func(c *court) Proposal { return &ReInit{GroupID("orchard"), MLS10, suite1, nil} })},
+		{rule: RuleExternalOther, name: "reinit-alone", message: with(func(c *court) Proposal { return &ReInit{GroupID("orchard"), MLS10, suite1, nil} })},
 		{rule: RuleExternalOther, name: "reinit", message: join(func(c *court, y *forgery, init *ExternalInit) []Proposal {
 			return []Proposal{&ReInit{GroupID("orchard"), MLS10, suite1, nil}}
 		})},

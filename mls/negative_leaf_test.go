@@ -86,8 +86,8 @@ func init() {
 		}},
 
 		{rule: RuleLeafCredentialSupport, name: "of-the-others", message: addLeaf(func(l *LeafNode) {
-			l.Credential = X509Credential([]byte("certificate"))
-			l.Capabilities.Credentials = []CredentialType{CredentialX509}
+			l.Credential = Credential{Type: 0xf00d, Raw: []byte("new")}
+			l.Capabilities.Credentials = []CredentialType{0xf00d}
 		})},
 		{rule: RuleLeafCredentialSupport, name: "by-the-others", message: addLeaf(func(l *LeafNode) {
 			l.Credential = Credential{Type: 0xf00d, Raw: []byte("new")}
@@ -187,6 +187,8 @@ func init() {
 		{rule: RuleLeafLifetime, name: "too-long", message: addLeaf(func(l *LeafNode) { l.Lifetime = Lifetime{0, 1<<64 - 1} })},
 		{rule: RuleLeafLifetime, name: "longer-than-configured", cfg: func(c *Config) { c.Limits.MaxLifetime = DefaultLifetime + 2*time.Hour },
 			message: addLeaf(func(l *LeafNode) { l.Lifetime.NotAfter += 3 * 3600 })},
+		{rule: RuleCredentialX509, name: "no-certificate", message: addLeaf(func(l *LeafNode) { l.Credential = X509Credential() })},
+		{rule: RuleCredentialX509, name: "not-der", message: addLeaf(func(l *LeafNode) { l.Credential = X509Credential([]byte("certificate")) })},
 		{rule: RuleLeafKeys, name: "no-encryption-key", message: addLeaf(func(l *LeafNode) { l.EncryptionKey = nil })},
 		{rule: RuleLeafKeys, name: "long-encryption-key", message: addLeaf(func(l *LeafNode) { l.EncryptionKey = long })},
 		{rule: RuleLeafKeys, name: "zero-encryption-key", message: addLeaf(func(l *LeafNode) { l.EncryptionKey = make([]byte, 32) })},

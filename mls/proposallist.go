@@ -121,7 +121,7 @@ func (l *proposalList) sort() error {
 			}
 			l.context = v
 		case *ReInit:
-			if len(l.all) > 1 {
+			if len(l.all) > 1 && l.committer.Type == SenderMember {
 				return invalid(RuleReInitAlone, "the commit has a ReInit and other proposals")
 			}
 			l.reinit = v

@@ -124,7 +124,7 @@ func TestRuleTable(t *testing.T) {
 
 // ruleSections are the titles of the sections that the rules refer to.
 var ruleSections = map[string]string{
-	"5.1.1": "Public Keys", "6": "Message Framing", "6.1": "Content Authentication",
+	"5.1.1": "Public Keys", "5.3": "Credentials", "6": "Message Framing", "6.1": "Content Authentication",
 	"6.2": "Encoding and Decoding a Public Message", "6.3.1": "Content Encryption", "6.3.2": "Sender Data Encryption",
 	"7.2": "Leaf Node Contents", "7.3": "Leaf Node Validation", "7.5": "Synchronizing Views of the Tree", "7.6": "Update Paths",
 	"7.9.2": "Verifying Parent Hashes", "10": "Key Packages", "10.1": "KeyPackage Validation",

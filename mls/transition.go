@@ -174,6 +174,11 @@ func (t *transition) finish() error {
 	if err != nil {
 		return broken(RuleExtensionContext, err, "GroupContext")
 	}
+	if t.list.context != nil { // what is new is the requirement, not the leaf
+		if err := t.tree.checkSupport(t.ctx.Extensions, required); err != nil {
+			return err
+		}
+	}
 	for _, m := range t.added {
 		if err := checkRequired(m.Leaf, t.ctx.Extensions, required); err != nil {
 			return err
