@@ -295,7 +295,25 @@ func (g *Group) aad() []byte {
 	return groupdata.Position{Seq: g.meta.Seq, Chain: chain}.AAD()
 }
 
+// sealedOverhead is what a message grows by besides its padding: envelope,
+// framing, signature and the data about the log.
+const sealedOverhead = 1 << 10
+
+// fits refuses content that the delivery service would not take, before a key
+// is used for it and the outbox keeps what can never leave.
+func (g *Group) fits(ctx context.Context, content []byte) error {
+	most := int(g.c.limitsOf(ctx, g.host).MaxBytes)
+	n := len(content) + sealedOverhead
+	if n += mls.PadBuckets(n); n > most {
+		return fmt.Errorf("client: a message of %d bytes is too large: %s takes %d with its encryption; share it as a file", len(content), g.host, most)
+	}
+	return nil
+}
+
 func (g *Group) send(ctx context.Context, content []byte) (*Sent, error) {
+	if err := g.fits(ctx, content); err != nil {
+		return nil, err
+	}
 	if err := g.usable(ctx); err != nil {
 		return nil, err
 	}
