@@ -140,6 +140,8 @@ func (m *member) group(ctx context.Context, c *client.Client, name string) (*cli
 	if !ok {
 		return nil, fmt.Errorf("no group %q", name)
 	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
 	for {
 		if g, ok := c.Group(jid); ok {
 			return g, nil
@@ -448,12 +450,10 @@ func (m *member) ordered(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, play.Patience)
-	defer cancel()
-	if _, err := m.journal.Expect(ctx, "message", args[0], []string{fmt.Sprintf("%s %d", args[2], n)}); err != nil {
-		// an earlier sentence may have taken it: what matters is that it came
-		if m.journal.Count("message", args[0], []string{fmt.Sprintf("%s %d", args[2], n)}) == 0 {
-			return err
+	last := []string{fmt.Sprintf("%s %d", args[2], n)}
+	for end := time.Now().Add(play.Patience); m.journal.Count("message", args[0], last) == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) || ctx.Err() != nil {
+			return fmt.Errorf("%q did not come", last[0])
 		}
 	}
 	next := 1

@@ -38,6 +38,7 @@ type Play struct {
 	verbs    map[string]func(context.Context, []string) error
 	powers   map[string]map[string]func() error
 
+	curtain  time.Time
 	beside   sync.WaitGroup
 	failed   []error // of sentences that ran beside
 	patience time.Duration
@@ -71,7 +72,7 @@ func Run(t T, s *Script, w World, kinds Kinds, maker ServiceMaker, verbs map[str
 	p := &Play{T: t, Script: s, World: w, Kinds: kinds, Make: maker, Log: &XMLLog{},
 		services: make(map[string]Service), taps: make(map[string]*Tap), actors: make(map[string]Actor),
 		accounts: make(map[string]*Part), casts: make(map[string]castSpec), groups: make(map[string]string),
-		crowds: make(map[string][]string), verbs: make(map[string]func(context.Context, []string) error),
+		crowds: make(map[string][]string), verbs: make(map[string]func(context.Context, []string) error), curtain: time.Now(),
 		powers: make(map[string]map[string]func() error), patience: Patience}
 	for name, f := range verbs {
 		p.verbs[name] = func(ctx context.Context, w []string) error { return f(ctx, p, w) }
@@ -339,7 +340,7 @@ func (p *Play) hold() {
 
 // sentence plays one line.
 func (p *Play) sentence(l Line) error {
-	p.T.Logf("%4d  %s", l.N, l.Text)
+	p.T.Logf("%7.2f  %4d  %s", time.Since(p.curtain).Seconds(), l.N, l.Text)
 	if l.Beside {
 		p.beside.Add(1)
 		go func() {
