@@ -66,6 +66,13 @@ func newWorldWith(t testing.TB, with func(*worldOptions)) *world {
 	return w
 }
 
+// unhurried lets one account do what a whole server's do.
+var unhurried = component.Limits{
+	Requests: component.Rate{PerSecond: 1e6, Burst: 1e6}, Send: component.Rate{PerSecond: 1e6, Burst: 1e6},
+	Claims: component.Rate{PerSecond: 1e6, Burst: 1e6}, Claimed: component.Rate{PerSecond: 1e6, Burst: 1e6},
+	Create: component.Rate{PerSecond: 1e6, Burst: 1e6},
+}
+
 // startDS runs the delivery service on its file.
 func (w *world) startDS() {
 	w.t.Helper()
@@ -74,7 +81,7 @@ func (w *world) startDS() {
 		w.t.Fatal(err)
 	}
 	ds, err := component.New(component.Config{
-		Domain: dsDomain, Secret: "s3cret", Store: st, Logger: logger("ds"), NudgeDelay: -1,
+		Domain: dsDomain, Secret: "s3cret", Store: st, Logger: logger("ds"), NudgeDelay: -1, Limits: unhurried,
 		Dial: func(context.Context) (net.Conn, error) { return w.server.DialComponent() },
 	})
 	if err != nil {

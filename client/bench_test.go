@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/mls"
+)
+
+// couple is a pair with stores on disk, and the raw MLS states of another pair,
+// for the floor.
+func couple(b testing.TB) (jg, rg *client.Group, juliet, romeo *actor) {
+	w := newWorld(b)
+	start := func(name string) *actor {
+		cfg := w.config(name, nil)
+		cfg.StorePath, cfg.UpdateMessages = filepath.Join(w.dir, name+".db"), -1
+		return w.start(name, cfg)
+	}
+	juliet, romeo = start("juliet"), start("romeo")
+	jg = must(juliet.CreateGroup(context.Background(), "", nil))(b)
+	must(jg.Invite(context.Background(), "romeo@"+domain))(b)
+	return jg, romeo.group(jg.JID()), juliet, romeo
+}
+
+// rawPair is two members without anything around them.
+func rawPair(b testing.TB) (x, y *mls.Group) {
+	b.Helper()
+	me := func(name string) *mls.Identity {
+		k, err := mls.GenerateSignatureKey(1, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return &mls.Identity{Credential: mls.BasicCredential([]byte(name)), Key: k}
+	}
+	ji, ri := me("juliet@"+domain), me("romeo@"+domain)
+	x = must(mls.NewGroup(nil, 1, nil, ji, nil))(b)
+	kp := must(mls.NewKeyPackage(nil, 1, ri, nil))(b)
+	p := must(x.Commit(&mls.CommitOptions{Add: []*mls.KeyPackage{kp.KeyPackage}, InlineTree: true}))(b)
+	x = must(p.Merge())(b)
+	return x, must(mls.Join(nil, p.Welcome().Welcome, kp, nil))(b)
+}
+
+var benchText = func() string {
+	t := make([]byte, 1024)
+	for i := range t {
+		t[i] = 'a' + byte(i%26)
+	}
+	return string(t)
+}()
+
+// BenchmarkFloor is what cannot be avoided: the MLS operation, and a batch of
+// the store.
+func BenchmarkFloor(b *testing.B) {
+	b.Run("seal", func(b *testing.B) {
+		x, _ := rawPair(b)
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := x.Seal([]byte(benchText), nil); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("open", func(b *testing.B) {
+		x, y := rawPair(b)
+		msgs := make([]*mls.Message, b.N)
+		for i := range msgs {
+			msgs[i] = must(x.Seal([]byte(benchText), nil))(b)
+		}
+		b.ReportAllocs()
+		b.ResetTimer()
+		for _, m := range msgs {
+			if _, err := y.Process(m); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("batch", func(b *testing.B) {
+		s := must(store.Open(filepath.Join(b.TempDir(), "s.db"), "juliet@"+domain))(b)
+		defer s.Close()
+		v := make([]byte, 1500)
+		for b.Loop() {
+			if err := s.Apply(context.Background(), []store.Op{store.Put("g/x/m/n", v[:200]), store.Put("g/x/meta", v[:900]), store.Put("g/x/o/1", v)}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkSend includes the service's answer. One caller waits for each; with
+// many, they share the disk's syncs.
+func BenchmarkSend(b *testing.B) {
+	for _, callers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			jg, _, _, _ := couple(b)
+			b.ReportAllocs()
+			b.ResetTimer()
+			var n atomic.Int64
+			var wg sync.WaitGroup
+			for range callers {
+				wg.Go(func() {
+					for n.Add(1) <= int64(b.N) {
+						if _, err := jg.Send(context.Background(), benchText); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// BenchmarkCatchUp is what one missed entry costs, from the log over the wire
+// to the application's handler.
+func BenchmarkCatchUp(b *testing.B) {
+	jg, _, _, romeo := couple(b)
+	cfg := romeo.cfg
+	romeo.stop()
+	fill(b, jg, b.N)
+	var heard atomic.Int64
+	done := make(chan struct{})
+	c := must(client.New(cfg))(b)
+	c.OnMessage(func(context.Context, *client.Message) {
+		if heard.Add(1) == int64(b.N) {
+			close(done)
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	b.ReportAllocs()
+	b.ResetTimer()
+	go func() { defer close(ended); c.Run(ctx) }()
+	<-done
+	b.StopTimer()
+	cancel()
+	<-ended
+	c.Close()
+}
+
+// fill puts n messages into the log, many at a time.
+func fill(t testing.TB, g *client.Group, n int) {
+	t.Helper()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for next.Add(1) <= int64(n) {
+				if _, err := g.Send(context.Background(), benchText); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestLongCatchUp misses thousands of messages, with a restart of the service
+// and a cut connection in between, and hears each once and in order.
+func TestLongCatchUp(t *testing.T) {
+	n := 10_000
+	if testing.Short() {
+		n = 1_000
+	}
+	jg, rg, juliet, romeo := couple(t)
+	cfg := romeo.cfg
+	seq0 := rg.Seq()
+	romeo.stop()
+	fill(t, jg, n)
+	ok(t, jg.UpdateKeys(ctxShort(t)))
+	must(jg.Send(ctxShort(t), "the last"))(t)
+	var mu sync.Mutex
+	var got []uint64
+	last := make(chan struct{})
+	c := must(client.New(cfg))(t)
+	defer c.Close()
+	progress := 0
+	c.OnMessage(func(_ context.Context, m *client.Message) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, m.Seq)
+		if len(got) == n/3 {
+			go juliet.w.server.CutClient("romeo@" + domain)
+		}
+		if len(got) == n/2 {
+			go func() { juliet.w.killDS(); juliet.w.startDS() }()
+		}
+		if m.Body == "the last" {
+			close(last)
+		}
+	})
+	c.OnEvent(func(_ context.Context, e client.Event) {
+		if _, ok := e.(*client.Progress); ok {
+			mu.Lock()
+			progress++
+			mu.Unlock()
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	began := time.Now()
+	go c.Run(ctx)
+	select {
+	case <-last:
+	case <-time.After(4 * time.Minute):
+		t.Fatal("romeo does not catch up")
+	}
+	t.Logf("%d entries in %v, %d progress events", n+2, time.Since(began).Round(time.Millisecond), progress)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(got) != n+1 {
+		t.Fatalf("heard %d messages, want %d", len(got), n+1)
+	}
+	for i := 1; i < len(got); i++ {
+		if got[i] <= got[i-1] {
+			t.Fatalf("entry %d came after %d", got[i], got[i-1])
+		}
+	}
+	if got[0] <= seq0 {
+		t.Errorf("began at %d, had %d", got[0], seq0)
+	}
+}
+
+// TestMemory holds the promise of less than 1 MiB for a group of 100.
+func TestMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes a group of 100")
+	}
+	w := newWorld(t)
+	cfg := w.config("juliet", store.NewMemory("juliet@"+domain))
+	juliet := w.start("juliet", cfg)
+	const members, groups = 100, 6
+	var jids []string
+	for i := range members - 1 {
+		name := fmt.Sprintf("guest%d", i)
+		gc := w.config(name, store.NewMemory(name+"@"+domain))
+		gc.KeyPackages = groups + 1
+		a := w.start(name, gc)
+		a.stop()
+		jids = append(jids, name+"@"+domain)
+	}
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	make1 := func() {
+		g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+		if _, err := g.Invite(contextFor(t, time.Minute), jids...); err != nil {
+			t.Fatal(err)
+		}
+		if m := must(g.Members())(t); len(m) != members {
+			t.Fatalf("%d members", len(m))
+		}
+	}
+	make1()
+	// The service is in this process too: it is stopped for the weighing.
+	w.killDS()
+	before := heap()
+	w.startDS()
+	for range groups - 1 {
+		make1()
+	}
+	w.killDS()
+	per := (int64(heap()) - int64(before)) / (groups - 1)
+	t.Logf("%d KiB for a group of %d", per>>10, members)
+	if per > 1<<20 {
+		t.Errorf("a group of %d takes %d bytes", members, per)
+	}
+}
