@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -347,6 +348,13 @@ func (g *group) replace(ctx context.Context, r *request, previous []byte, n *sto
 	}
 	conf.Owner = st.conf.Owner
 	n.Config = conf.encode()
+	// Those whom the service has shut out stay out, unless the new roles say
+	// something of them.
+	for user := range st.banned {
+		if !slices.ContainsFunc(n.Roles, func(a store.Affiliation) bool { return a.User == user }) {
+			n.Roles = append(n.Roles, store.Affiliation{User: user, Value: store.AffiliationOutcast})
+		}
+	}
 	old := g.recipients(ctx, st)
 	notice := stanza.NewControl(&stanza.ReInitNotice{Previous: previous, GroupID: n.GroupID})
 	entry := &store.NewEntry{Kind: store.KindControl, Epoch: 0, Ref: store.RefOf(notice.Bytes), ID: g.s.entryID(), Stamp: g.s.stamp(), Bytes: notice.Bytes}

@@ -30,6 +30,77 @@ func welcomeMessage(w *store.Welcome) ([]byte, error) {
 	return whole.Message().Bytes(), nil
 }
 
+// addWelcomes puts each joiner's own part of the Welcome into the transaction,
+// after checking that it is for exactly those whom the commit adds, and that
+// accounts of ours were asked (PROTOCOL.md §7).
+func (s *Service) addWelcomes(ctx context.Context, jid, inviter string, c *submittedCommit, e *commitEffect, change *store.Commit) error {
+	if len(e.added) == 0 {
+		if c.welcome != nil {
+			return &stanza.InvalidMessage{Part: "welcome", Reason: "the commit adds nobody"}
+		}
+		return nil
+	}
+	if c.welcome == nil {
+		return &stanza.InvalidMessage{Part: "welcome", Reason: "the commit adds members and comes without a Welcome"}
+	}
+	if n := len(c.welcome.Secrets); n != len(e.added) {
+		return &stanza.InvalidMessage{Part: "welcome", Reason: fmt.Sprintf("it is for %d key packages, the commit adds %d", n, len(e.added))}
+	}
+	homes, err := s.checkConsent(ctx, jid, inviter, e.added)
+	if err != nil {
+		return err
+	}
+	now := s.now()
+	change.WelcomeInfo = c.welcome.EncryptedGroupInfo
+	change.WelcomeExpiry = now.Add(s.limits.WelcomeAge)
+	for i, a := range e.added {
+		part, ok := c.welcome.Split(a.ref)
+		if !ok {
+			return &stanza.InvalidMessage{Part: "welcome", Reason: fmt.Sprintf("it has nothing for device %s of %s", a.device, a.user)}
+		}
+		// The part shared by all is stored once.
+		own := &mls.Welcome{CipherSuite: part.CipherSuite, Secrets: part.Secrets}
+		w := store.NewWelcome{KPRef: a.ref, User: a.user, Device: a.device, Inviter: inviter, Secrets: own.Message().Bytes()}
+		if !homes[i] {
+			w.NotifyAt = now
+		}
+		change.Welcomes = append(change.Welcomes, w)
+	}
+	return nil
+}
+
+// checkConsent finds out which joiners have this service as their home, and that
+// their packages were claimed for this group: whoever gets hold of a package in
+// another way cannot press its owner into a group.
+func (s *Service) checkConsent(ctx context.Context, jid, inviter string, added []addedPackage) (homes []bool, err error) {
+	homes = make([]bool, len(added))
+	now := s.now()
+	err = s.store.View(ctx, func(r store.Reader) error {
+		for i, a := range added {
+			_, err := r.Claimed(a.ref, jid)
+			if homes[i] = err == nil; homes[i] {
+				continue
+			}
+			if !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+			devices, err := r.Devices(a.user, now)
+			if err != nil {
+				return err
+			}
+			for _, d := range devices { // one without packages has only had a session here
+				homes[i] = homes[i] || d.Available > 0 || d.LastResort
+			}
+			if homes[i] && a.user != inviter {
+				return &stanza.Error{Type: stanza.ErrorAuth, Condition: stanza.NotAuthorized, Text: fmt.Sprintf(
+					"The key package of %s was not claimed for %s. Claim it from the user's service, with for='%s'.", a.user, jid, jid)}
+			}
+		}
+		return nil
+	})
+	return homes, err
+}
+
 // announceWelcomes tells joiners with a live session at once, and sees to it
 // that the others hear of it.
 func (s *Service) announceWelcomes(ctx context.Context, jid string, change *store.Commit, acc store.Accepted) {

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+// This file orders the commits of groups whose handshakes are private (PROTOCOL.md
+// §0.4).
+
+// checkPrivateCommit orders a commit that we cannot read: all that is known is
+// its epoch, who sent it, and what the sender declares for the fan-out.
+func (g *group) checkPrivateCommit(r *request, st *groupState, c *submittedCommit) (*store.Commit, *commitEffect, error) {
+	e := &commitEffect{rules: &groupdata.Change{Committer: r.from.bare, External: c.External, Old: st.data, New: st.data}}
+	if c.External {
+		if c.msg.Public == nil || c.msg.Public.Content.Commit == nil || c.msg.Public.Content.Commit.Path == nil {
+			return nil, nil, &stanza.InvalidMessage{Part: "message", Reason: "an external commit is a PublicMessage with a path (RFC 9420 §12.4.3.2)"}
+		}
+		user, device, err := leafIdentity(c.msg.Public.Content.Commit.Path.LeafNode)
+		if err != nil {
+			return nil, nil, invalid("message", err)
+		}
+		if user != r.from.bare {
+			return nil, nil, &stanza.CredentialMismatch{}
+		}
+		if st.data.Roles != nil {
+			if err := st.data.Roles.CanJoin(user, st.inTree(user)); err != nil {
+				return nil, nil, err
+			}
+		} else if !st.inTree(user) {
+			return nil, nil, st.outsider()
+		}
+		if st.hasDevice(user, device) {
+			e.left = append(e.left, store.Leaver{User: user, Device: device})
+		}
+		e.joined = append(e.joined, store.Joiner{User: user, Device: device, Leaf: st.freeLeaf()})
+	} else {
+		if c.msg.Private == nil {
+			return nil, nil, &stanza.InvalidMessage{Part: "message", Reason: "this group's handshakes are PrivateMessages"}
+		}
+		if err := st.mustBeMember(r.from.bare); err != nil {
+			return nil, nil, err
+		}
+	}
+	if c.Members != nil {
+		for _, m := range c.Members.Removed {
+			a, err := parseAddr(m.JID)
+			if err != nil {
+				return nil, nil, stanza.NewError(stanza.JIDMalformed, "A removed member's address is malformed.")
+			}
+			if st.hasDevice(a.bare, m.Device.String()) {
+				e.left = append(e.left, store.Leaver{User: a.bare, Device: m.Device.String()})
+			}
+		}
+		leaf := st.freeLeaf()
+		for _, m := range c.Members.Added {
+			a, err := parseAddr(m.JID)
+			if err != nil {
+				return nil, nil, stanza.NewError(stanza.JIDMalformed, "An added member's address is malformed.")
+			}
+			if st.role(a.bare) == groupdata.Outcast {
+				return nil, nil, &groupdata.RuleError{Rule: "role-add", Reason: a.bare + " is banned from the group"}
+			}
+			leaf++
+			e.joined = append(e.joined, store.Joiner{User: a.bare, Device: m.Device.String(), Leaf: leaf})
+			e.added = append(e.added, addedPackage{m.KeyPackageRef, a.bare, m.Device.String()})
+		}
+	}
+	if st.leaves+len(e.joined)-len(e.left) > g.s.limits.MaxMembers {
+		return nil, nil, tooManyMembers(g.s.limits.MaxMembers)
+	}
+	if c.groupInfo != nil {
+		ctx := &c.groupInfo.Context
+		if !bytes.Equal(ctx.GroupID, st.row.GroupID) || ctx.Epoch != c.Epoch+1 {
+			return nil, nil, &stanza.GroupInfoMismatch{}
+		}
+		if len(ctx.Bytes()) > g.s.limits.MaxContextBytes {
+			return nil, nil, &stanza.TooLarge{MaxBytes: uint64(g.s.limits.MaxContextBytes)}
+		}
+	}
+	return &store.Commit{
+		Group: st.row.Key, Rev: st.row.Rev, Epoch: c.Epoch,
+		Ref: c.ref, ID: g.s.entryID(), Sender: r.from.bare, Stamp: g.s.stamp(), Bytes: c.message,
+		GroupInfo: c.infoBytes, Left: e.left, Joined: e.joined,
+	}, e, nil
+}
+
+// freeLeaf is a number above all leaves: in private mode they only tell rows
+// apart.
+func (st *groupState) freeLeaf() uint32 {
+	var n uint32
+	for _, list := range st.members {
+		for _, d := range list {
+			n = max(n, uint32(d.leaf)+1)
+		}
+	}
+	return n
+}
+
+func tooManyMembers(limit int) error {
+	return stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("A group of this service has at most %d devices.", limit))
+}
