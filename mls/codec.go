@@ -164,11 +164,22 @@ func (r *reader) done() error {
 }
 
 // readVector reads T<V> item by item. Memory grows with what was read, never
-// with what a length promises.
+// with what a length promises; how long the list will be is judged by the items
+// so far, so that little is copied and left behind.
 func readVector[T any](r *reader, item func(*reader) T) []T {
-	inner := r.vector()
+	b := r.opaque()
+	if len(b) == 0 {
+		return nil
+	}
+	inner := reader{b: b}
 	var list []T
 	for inner.err == nil && len(inner.b) > 0 {
+		if n := len(list); n > 0 && n == cap(list) {
+			octets := max((len(b)-len(inner.b))/n, 1) // per item so far
+			more := make([]T, n, n+min(len(inner.b)/octets+1, 3*n))
+			copy(more, list)
+			list = more
+		}
 		list = append(list, item(&inner))
 	}
 	r.end(&inner)

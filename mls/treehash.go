@@ -33,12 +33,26 @@ func (n *treeNode) computeHash(s *suite, level uint, first LeafIndex, buf *[]byt
 }
 
 func hashBlankSubtree(s *suite, level uint, first LeafIndex, buf *[]byte) []byte {
+	// Half a million blank nodes may take a few octets of a stranger's each: their
+	// hashes need no memory.
+	var scratch [33]hashBuf
+	s.blankHash(level, first, buf, &scratch)
+	return append([]byte(nil), scratch[level][:s.nh]...)
+}
+
+// blankHash puts the hash of a blank subtree into scratch[level].
+func (s *suite) blankHash(level uint, first LeafIndex, buf *[]byte, scratch *[33]hashBuf) {
 	if level == 0 {
-		return hashLeaf(s, first, nil, buf)
+		*buf = append(appendU32(append((*buf)[:0], nodeTypeLeaf), uint32(first)), 0)
+		s.kdf.sum(&scratch[0], *buf)
+		return
 	}
-	left := hashBlankSubtree(s, level-1, first, buf)
-	right := hashBlankSubtree(s, level-1, first+1<<(level-1), buf)
-	return hashParent(s, nil, left, right, buf)
+	s.blankHash(level-1, first, buf, scratch)
+	left := scratch[level-1]
+	s.blankHash(level-1, first+1<<(level-1), buf, scratch)
+	b := append((*buf)[:0], nodeTypeParent, 0)
+	*buf = appendOpaque(appendOpaque(b, left[:s.nh]), scratch[level-1][:s.nh])
+	s.kdf.sum(&scratch[level], *buf)
 }
 
 // hashLeaf hashes TreeHashInput of a leaf (RFC 9420 §7.8).

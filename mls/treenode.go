@@ -166,8 +166,11 @@ func (t *treeReader) push(leaf *LeafNode, parent *parentNode) {
 	i := t.next
 	t.next++
 	if i%2 == 0 {
-		t.sub, t.level = &treeNode{leaf: leaf, edit: t.edit, size: 1}, 0
-		t.sub.count()
+		t.sub, t.level = &passingBlanks[0], 0
+		if leaf != nil {
+			t.sub = &treeNode{leaf: leaf, edit: t.edit}
+			t.sub.count()
+		}
 		t.climb()
 		return
 	}
@@ -180,16 +183,40 @@ func (t *treeReader) push(leaf *LeafNode, parent *parentNode) {
 func (t *treeReader) climb() {
 	for t.pending[t.level].used {
 		p := &t.pending[t.level]
-		t.sub = joinSubtrees(p.left, t.sub, p.parent, t.level+1, t.edit)
+		t.sub = t.join(p.left, t.sub, p.parent)
 		p.used = false
 		t.level++
 	}
 }
 
+// passingBlanks are blank subtrees that stand for others while a tree is read. A
+// node of a tree has its own hash: they are replaced when they come to stay.
+var passingBlanks = func() (list [33]treeNode) {
+	for level := range list {
+		list[level] = *blankSubtree(uint(level), 0)
+	}
+	return list
+}()
+
+// join joins subtrees of level t.level. A run of blank nodes costs no memory.
+func (t *treeReader) join(left, right *treeNode, parent *parentNode) *treeNode {
+	if parent == nil && left.isBlankSubtree() && right.isBlankSubtree() {
+		return &passingBlanks[t.level+1]
+	}
+	return joinSubtrees(t.own(left), t.own(right), parent, t.level+1, t.edit)
+}
+
+func (t *treeReader) own(n *treeNode) *treeNode {
+	if n == &passingBlanks[t.level] {
+		return blankSubtree(t.level, t.edit)
+	}
+	return n
+}
+
 // finish fills up to a full tree with blank nodes.
 func (t *treeReader) finish() (root *treeNode, level uint) {
 	if t.sub == nil { // the last node was a parent
-		t.sub = blankSubtree(t.level, t.edit)
+		t.sub = &passingBlanks[t.level]
 		t.climb()
 	}
 	for slices.ContainsFunc(t.pending[t.level:], func(p struct {
@@ -199,11 +226,11 @@ func (t *treeReader) finish() (root *treeNode, level uint) {
 	}) bool {
 		return p.used
 	}) {
-		t.sub = joinSubtrees(t.sub, blankSubtree(t.level, t.edit), nil, t.level+1, t.edit)
+		t.sub = t.join(t.sub, &passingBlanks[t.level], nil)
 		t.level++
 		t.climb()
 	}
-	return t.sub, t.level
+	return t.own(t.sub), t.level
 }
 
 // readRatchetTree reads optional<Node> ratchet_tree<V> (RFC 9420 §12.4.3.3).
