@@ -94,8 +94,8 @@ func decoders(t testing.TB) map[string]decoder {
 	}
 }
 
-// samples are genuine encodings by the name of their decoder.
-func samples(t testing.TB) map[string][][]byte {
+// hostileSamples are genuine encodings by the name of their decoder.
+func hostileSamples(t testing.TB) map[string][][]byte {
 	cfg := &Config{PSKs: ExternalPSKs{"feud": []byte("Montague")}}
 	tg := newTestGroup(t, cfg, suite1, "juliet", "mallory", "romeo", "mercutio", "nurse")
 	tg.commit("juliet", &CommitOptions{Remove: []LeafIndex{3}})
@@ -147,12 +147,12 @@ func samples(t testing.TB) map[string][][]byte {
 // TestDecoders: every sample decodes to itself; every proper prefix of it fails,
 // and so does every continuation.
 func TestDecoders(t *testing.T) {
-	all, have := decoders(t), samples(t)
+	all, have := decoders(t), hostileSamples(t)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		t.Run(name, func(t *testing.T) {
 			d := all[name]
 			if len(have[name]) == 0 {
-				t.Fatal("no samples")
+				t.Fatal("no hostileSamples")
 			}
 			for i, b := range have[name] {
 				whole := bytes.Clone(b)
@@ -230,7 +230,7 @@ func TestPendingCommitPrefixes(t *testing.T) {
 // TestDecodersBrokenOctets: no decoder breaks at a wrong octet, and what is
 // decoded from untrusted bytes has no other encoding.
 func TestDecodersBrokenOctets(t *testing.T) {
-	all, have := decoders(t), samples(t)
+	all, have := decoders(t), hostileSamples(t)
 	for name, d := range all {
 		for _, b := range have[name] {
 			step := 1 + len(b)/400
