@@ -92,12 +92,6 @@ func (b *batch) flushAll() error {
 	return b.flush(ticket)
 }
 
-// pending reports whether something waits to be written.
-func (b *batch) pending() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.ops) > 0
-}
 
 // failed gives the sticky error.
 func (b *batch) failed() error {

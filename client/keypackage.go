@@ -107,16 +107,6 @@ func (s *stockKeeper) told(st *stanza.Stock) {
 	s.at = &c
 }
 
-// count gives what the service has and wants.
-func (s *stockKeeper) count() (have, target uint32, lastResort bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.at == nil {
-		return 0, 0, false
-	}
-	return s.at.Available, s.at.Target, s.at.LastResort
-}
-
 // replenish publishes what is missing.
 func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
 	s.busy.Lock()

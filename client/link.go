@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -203,10 +202,4 @@ func (c *Client) serveLink(ctx context.Context, l *dialledLink) error {
 	l.drop(err)
 	c.linkDown(l)
 	return err
-}
-
-func (c *Client) logStanza(dir string, b []byte) {
-	if c.log.Enabled(context.Background(), slog.LevelDebug-4) {
-		c.log.Log(context.Background(), slog.LevelDebug-4, dir, "bytes", len(b))
-	}
 }

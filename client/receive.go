@@ -32,7 +32,6 @@ type entry struct {
 	hash  stanza.Hash // of the bytes when they are not here
 	gone  bool        // a tombstone
 	live  bool        // came by itself, not from a page
-	last  bool        // the page with it ended here
 }
 
 func kindOf(k stanza.EntryKind) groupdata.Kind { return groupdata.Kind(k) }

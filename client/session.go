@@ -40,7 +40,6 @@ type service struct {
 	live   bool           // announced, and not told otherwise
 	tried  bool           // the first synchronisation has ended, well or not
 	synced bool           // a synchronisation has ended well
-	limits *stanza.ServiceLimits
 }
 
 // announced is the answer to an announcement.

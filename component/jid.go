@@ -23,9 +23,6 @@ type addr struct {
 
 func (a addr) String() string { return a.full }
 
-// isZero reports whether there is no address.
-func (a addr) isZero() bool { return a.full == "" }
-
 // maxAddr is the longest JID: three parts of 1023 bytes and two separators.
 const maxAddr = 3*1023 + 2
 

@@ -86,8 +86,6 @@ const (
 	duePoll = time.Second
 	// dueBatch is how many of them are taken at once.
 	dueBatch = 256
-	// statsInterval is how often the counts of the store go into the metrics.
-	statsInterval = time.Minute
 	// reserveTime is how long a reserved JID waits for its group.
 	reserveTime = 10 * time.Minute
 	// stageTime is how long staged bytes wait for their commit.
@@ -107,8 +105,6 @@ const (
 	// nameMax is the longest chosen localpart, as in RFC 7622 but well below,
 	// so that JIDs stay readable.
 	nameMax = 64
-	// deviceIDMax bounds device ids: 16 bytes in hex are the protocol.
-	deviceIDMax = 64
 	// idMax bounds ids that a client chooses (claims, uploads).
 	idMax = 128
 	// iqIDMax bounds the id of a request, which goes back in the answer.

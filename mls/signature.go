@@ -291,20 +291,6 @@ func (g signatureScheme) verify(pub, message, sig []byte) error {
 	return nil
 }
 
-// appendSignContent appends the SignContent of RFC 9420 §5.1.2:
-//
-//	struct {
-//	    opaque label<V>;    /* "MLS 1.0 " + Label */
-//	    opaque content<V>;
-//	} SignContent;
-func appendSignContent(b []byte, label string, content []byte) []byte {
-	b = appendVarint(b, len(labelPrefix)+len(label))
-	b = append(b, labelPrefix...)
-	b = append(b, label...)
-	b = appendVarint(b, len(content))
-	return append(b, content...)
-}
-
 // checkSigner checks that a key can sign for the suite.
 func (s *suite) checkSigner(k *SignaturePrivateKey) error {
 	if k == nil {

@@ -44,9 +44,6 @@ type storedRows struct {
 func nodeKey(x uint32) string     { return fmt.Sprintf("n/%08x", x) }
 func pendingKey(i int) string     { return fmt.Sprintf("p/%08x", i) }
 func pastKey(epoch uint64) string { return fmt.Sprintf("e/%016x", epoch) }
-func messageKeyPrefix(epoch uint64) string {
-	return fmt.Sprintf("k/%016x/", epoch)
-}
 func messageKeyKey(epoch uint64, x nodeIndex) string {
 	return fmt.Sprintf("k/%016x/%08x", epoch, uint32(x))
 }

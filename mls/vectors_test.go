@@ -68,12 +68,3 @@ func mustSuite(t testing.TB, cs CipherSuite) *suite {
 	}
 	return s
 }
-
-// mustHex decodes a literal.
-func mustHex(s string) []byte {
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}

@@ -153,12 +153,6 @@ func (l *lane) clear() {
 	signal(l.room)
 }
 
-func (l *lane) empty() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.q) == 0 && len(l.held) == 0
-}
-
 // run is the lane's goroutine.
 func (l *lane) run() {
 	defer func() {

@@ -226,11 +226,9 @@ func TestDoctorOffline(t *testing.T) {
 
 // window runs the chat without a terminal.
 type window struct {
-	t    *testing.T
-	p    *tea.Program
-	m    *chat
-	mu   sync.Mutex
-	snap string
+	t *testing.T
+	p *tea.Program
+	m *chat
 }
 
 // snapshot asks the window for what it shows.

@@ -199,19 +199,20 @@ func (s *Store) AcceptCommit(ctx context.Context, c *store.Commit) (a store.Acce
 // decides. Then an entry that is there already counts as this caller's, so
 // that it is fanned out.
 func (s *Store) idempotent(ctx context.Context, submit func() (*store.Accepted, error)) error {
-	a, err := submit()
+	_, err := submit()
 	for n := 1; n < attempts && errors.Is(err, store.ErrUnknownOutcome) && ctx.Err() == nil; n++ {
 		select {
 		case <-ctx.Done():
 			return err
 		case <-time.After(rand.N(backoff << n)):
 		}
-		var e error
-		if a, e = submit(); e == nil {
+		a, again := submit()
+		if again == nil {
 			a.Duplicate = false
 			return nil
-		} else if !errors.Is(e, store.ErrUnavailable) {
-			err = e
+		}
+		if !errors.Is(again, store.ErrUnavailable) {
+			err = again
 		}
 	}
 	return err

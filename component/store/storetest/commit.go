@@ -12,9 +12,9 @@ import (
 )
 
 func testAcceptCommit(t *testing.T, w *world) {
-	g := w.create(newGroup(balcony))
+	w.create(newGroup(balcony))
 	w.say(balcony, "first")
-	g = w.group(balcony)
+	g := w.group(balcony)
 	c := commit(g, "add romeo")
 	c.Joined = []store.Joiner{{User: romeo, Device: "r1", Leaf: 1}}
 	c.Roles = []store.Affiliation{{User: romeo, Value: "member"}}

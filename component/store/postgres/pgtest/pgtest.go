@@ -147,10 +147,9 @@ func start() (*Cluster, error) {
 	}
 	// A locale that does not sort by bytes is the harder test; not every build has ICU.
 	args := []string{"-D", c.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"}
-	out, err := c.command("initdb", append(args, "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en")...).CombinedOutput()
-	if err != nil {
+	if c.command("initdb", append(args, "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en")...).Run() != nil {
 		os.RemoveAll(c.data())
-		if out, err = c.command("initdb", append(args, "--locale=C")...).CombinedOutput(); err != nil {
+		if out, err := c.command("initdb", append(args, "--locale=C")...).CombinedOutput(); err != nil {
 			c.remove()
 			return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 		}
