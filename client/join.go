@@ -96,7 +96,7 @@ func (c *Client) takeWelcome(ctx context.Context, source string, w *stanza.Welco
 		source = group
 	}
 	c.mu.Lock()
-	key := hex.EncodeToString(w.KeyPackageRef)
+	key := hex.EncodeToString(w.KeyPackageRef) + " " + group // a last resort serves several groups
 	inv := c.invites[key]
 	if inv == nil {
 		inv = &invitation{group: group, by: normalOr(w.Inviter), ref: bytes.Clone(w.KeyPackageRef), source: source}
