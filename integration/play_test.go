@@ -73,6 +73,6 @@ func outcome(t *testing.T, s *play.Script, w play.World) string {
 	return play.Passed
 }
 
-var kinds = play.Kinds{"plain": play.NewPlain, "member": newMember}
+var kinds = play.Kinds{"plain": play.NewPlain, "member": newMember, "slixmpp": newForeigner}
 
 var sentences = map[string]play.Sentence{"crowd": crowd}
