@@ -92,7 +92,6 @@ func (b *batch) flushAll() error {
 	return b.flush(ticket)
 }
 
-
 // failed gives the sticky error.
 func (b *batch) failed() error {
 	b.writeMu.Lock()
