@@ -31,7 +31,7 @@ func TestChat(t *testing.T) {
 		t.Errorf("heard %+v, sent %+v", m, sent)
 	}
 	must(m.Reply(ctx, "call me but love"))(t)
-	if r := juliet.hears("call me but love"); r.ReplyTo == nil || r.ReplyTo.ID != sent.ID {
+	if r := juliet.hears("call me but love"); r.ReplyTo == nil || r.ReplyTo.ID != sent.OriginID {
 		t.Errorf("reply %+v", r.ReplyTo)
 	}
 	sameEpoch(t, g, rg)

@@ -48,6 +48,7 @@ type File struct {
 	URL         string `json:"url"` // where the encrypted file is
 
 	sha256 []byte // of the plain file
+	sealed []byte // SHA-256 of the encrypted file
 	key    []byte
 	iv     []byte
 	cipher string
@@ -88,6 +89,11 @@ func parseFileSharing(el xmlpull.Element) (*File, error) {
 	}
 	if f.iv, err = base64.StdEncoding.DecodeString(strings.TrimSpace(string(enc.Child(stanza.NSFileEncrypted, "iv").Text()))); err != nil {
 		return nil, errors.New("client: the file's iv is not base64")
+	}
+	for h := enc.First(); h.Valid(); h = h.Next() {
+		if algo, _ := h.Attr("algo"); h.Is(stanza.NSHash, "hash") && string(algo) == "sha-256" {
+			f.sealed, _ = base64.StdEncoding.DecodeString(string(h.Text()))
+		}
 	}
 	target, _ := enc.Child(stanza.NSFileSharing, "sources").Child(stanza.NSURLData, "url-data").Attr("target")
 	f.URL = string(target)
@@ -138,6 +144,9 @@ func (f *File) appendXML(dst []byte) []byte {
 	dst = append(dst, '>')
 	el("key", base64.StdEncoding.EncodeToString(f.key))
 	el("iv", base64.StdEncoding.EncodeToString(f.iv))
+	if len(f.sealed) > 0 {
+		dst = append(dst, "<hash xmlns='"+stanza.NSHash+"' algo='sha-256'>"+base64.StdEncoding.EncodeToString(f.sealed)+"</hash>"...)
+	}
 	dst = append(dst, "<sources xmlns='"+stanza.NSFileSharing+"'>"...)
 	dst = appendEmpty(dst, stanza.NSURLData, "url-data", "target", f.URL)
 	return append(dst, "</sources></encrypted></sources></file-sharing>"...)
@@ -162,7 +171,7 @@ func (c *Client) Upload(ctx context.Context, name, mediaType string, r io.Reader
 		f.MediaType = http.DetectContentType(plain[:min(512, len(plain))])
 	}
 	sum := sha256.Sum256(plain)
-	f.sha256 = sum[:]
+	f.sha256 = bytes.Clone(sum[:])
 	f.key, f.iv = make([]byte, fileKeySize), make([]byte, fileIVSize)
 	rand.Read(f.key)
 	rand.Read(f.iv)
@@ -171,6 +180,8 @@ func (c *Client) Upload(ctx context.Context, name, mediaType string, r io.Reader
 		return nil, err
 	}
 	sealed := aead.Seal(plain[:0], f.iv, plain, nil)
+	sum = sha256.Sum256(sealed)
+	f.sealed = bytes.Clone(sum[:])
 	// The name on the server tells nothing.
 	slot, err := c.uploadSlot(ctx, randomID()+".bin", int64(len(sealed)))
 	if err != nil {
@@ -369,6 +380,7 @@ func (c *Client) Download(ctx context.Context, f *File, limit int64, progress fu
 type storedFile struct {
 	File
 	SHA256 []byte `json:"sha256"`
+	Sealed []byte `json:"sealed,omitempty"`
 	Key    []byte `json:"key"`
 	IV     []byte `json:"iv"`
 	Cipher string `json:"cipher"`
@@ -377,7 +389,7 @@ type storedFile struct {
 // Marshal gives the file with its key, so that an application can keep it and
 // download later. Keep it as secret as the file.
 func (f *File) Marshal() ([]byte, error) {
-	return json.Marshal(storedFile{*f, f.sha256, f.key, f.iv, f.cipher})
+	return json.Marshal(storedFile{*f, f.sha256, f.sealed, f.key, f.iv, f.cipher})
 }
 
 // UnmarshalFile is the reverse of [File.Marshal].
@@ -387,6 +399,6 @@ func UnmarshalFile(b []byte) (*File, error) {
 		return nil, fmt.Errorf("client: reading a stored file: %w", err)
 	}
 	f := s.File
-	f.sha256, f.key, f.iv, f.cipher = s.SHA256, s.Key, s.IV, s.Cipher
+	f.sha256, f.sealed, f.key, f.iv, f.cipher = s.SHA256, s.Sealed, s.Key, s.IV, s.Cipher
 	return &f, nil
 }

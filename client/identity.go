@@ -112,8 +112,8 @@ func xmppAddr(cert *x509.Certificate) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			if found != "" && found != j {
-				return "", errors.New("client: the certificate names several accounts")
+			if found != "" {
+				return "", errors.New("client: the certificate has more than one XmppAddr")
 			}
 			found = j
 		}

@@ -35,7 +35,9 @@ type Message struct {
 	// Time is when the delivery service accepted it, Sent when the sender says
 	// it was written.
 	Time, Sent time.Time
-	// OriginID is the sender's own name for it (XEP-0359), if there is one.
+	// OriginID is the sender's own name for it (XEP-0359), by which replies,
+	// reactions, corrections, retractions and receipts refer to it; empty if the
+	// sender gave none.
 	OriginID string
 
 	// Body is the text, empty if there is none.
@@ -49,13 +51,14 @@ type Message struct {
 	// Corrects is the OriginID of an earlier message of the same account that
 	// this one replaces (XEP-0308). Compare the account: see [Message.SameAuthor].
 	Corrects string
-	// Retracts is the ID of an earlier message of the same account that its
-	// author takes back (XEP-0424).
+	// Retracts is the OriginID of an earlier message that is taken back
+	// (XEP-0424): it counts if it comes from the same account, or from an admin
+	// or owner of the group.
 	Retracts string
 	// WantsReceipt says that the sender asks for a receipt (XEP-0184).
 	WantsReceipt bool
-	// Received is the ID of a message that the sender's device has received
-	// (XEP-0184), Displayed of one that the sender has seen (XEP-0333).
+	// Received is the OriginID of a message that the sender's device has
+	// received (XEP-0184), Displayed of one that the sender has seen (XEP-0333).
 	Received, Displayed string
 	// ChatState is the sender's state: "active", "composing", "paused",
 	// "inactive" or "gone" (XEP-0085).
@@ -72,7 +75,7 @@ type Message struct {
 
 // Reference points to another message.
 type Reference struct {
-	ID string // ID of the message
+	ID string // OriginID of the message
 	To string // who is answered: bare JID, empty if not told
 }
 
@@ -144,6 +147,14 @@ func parseEnvelope(doc *xmlpull.Doc, b []byte) (*envelope, error) {
 	return e, nil
 }
 
+// ref is the name by which others refer to the message.
+func (m *Message) ref() string {
+	if m.OriginID != "" {
+		return m.OriginID
+	}
+	return m.ID
+}
+
 // check compares the envelope with what MLS has proven: an insider must not
 // write in another's name, nor move a message to another group.
 func (e *envelope) check(sender, group string) error {
@@ -152,6 +163,9 @@ func (e *envelope) check(sender, group string) error {
 	}
 	if e.from == "" {
 		return errors.New("the envelope does not say who wrote it")
+	}
+	if e.sent.IsZero() {
+		return errors.New("the envelope does not say when it was written")
 	}
 	if e.to != group {
 		return fmt.Errorf("the envelope is for %q, not for this group", e.to)

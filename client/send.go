@@ -141,13 +141,13 @@ func (g *Group) SendContent(ctx context.Context, xml []byte) (*Sent, error) {
 // Reply answers a message (XEP-0461).
 func (g *Group) Reply(ctx context.Context, to *Message, text string) (*Sent, error) {
 	b := appendBody(nil, text)
-	return g.send(ctx, appendEmpty(b, stanza.NSReply, "reply", "to", to.Sender.JID, "id", to.ID))
+	return g.send(ctx, appendEmpty(b, stanza.NSReply, "reply", "to", to.Sender.JID, "id", to.ref()))
 }
 
 // React sets this account's reactions to a message (XEP-0444); none takes them
 // back.
 func (g *Group) React(ctx context.Context, to *Message, reactions ...string) (*Sent, error) {
-	return g.send(ctx, appendReactions(nil, to.ID, reactions))
+	return g.send(ctx, appendReactions(nil, to.ref(), reactions))
 }
 
 // Correct replaces an own earlier message (XEP-0308), by its OriginID.
@@ -156,22 +156,22 @@ func (g *Group) Correct(ctx context.Context, originID, text string) (*Sent, erro
 	return g.send(ctx, appendEmpty(b, stanza.NSCorrect, "replace", "id", originID))
 }
 
-// Retract takes an own earlier message back (XEP-0424), by its ID. Others may
-// have read and kept it.
-func (g *Group) Retract(ctx context.Context, id string) (*Sent, error) {
-	return g.send(ctx, appendEmpty(nil, stanza.NSRetract, "retract", "id", id))
+// Retract takes an earlier message back (XEP-0424), by its OriginID: an own
+// one, or, as an admin or owner, anybody's. Others may have read and kept it.
+func (g *Group) Retract(ctx context.Context, originID string) (*Sent, error) {
+	return g.send(ctx, appendEmpty(nil, stanza.NSRetract, "retract", "id", originID))
 }
 
 // MarkReceived tells that this device has the message (XEP-0184).
 func (g *Group) MarkReceived(ctx context.Context, m *Message) error {
-	_, err := g.send(ctx, appendEmpty(nil, stanza.NSReceipts, "received", "id", m.ID))
+	_, err := g.send(ctx, appendEmpty(nil, stanza.NSReceipts, "received", "id", m.ref()))
 	return err
 }
 
 // MarkDisplayed tells that a person has seen everything up to the message
 // (XEP-0333).
 func (g *Group) MarkDisplayed(ctx context.Context, m *Message) error {
-	_, err := g.send(ctx, appendEmpty(nil, stanza.NSMarkers, "displayed", "id", m.ID))
+	_, err := g.send(ctx, appendEmpty(nil, stanza.NSMarkers, "displayed", "id", m.ref()))
 	return err
 }
 

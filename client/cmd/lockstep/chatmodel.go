@@ -700,7 +700,7 @@ func (m *chat) aboutLast(g *client.Group, name, arg string, do func(string, func
 		switch name {
 		case "react":
 			return do("…", func(ctx context.Context) (string, error) {
-				_, err := g.React(ctx, &client.Message{ID: l.ID}, strings.Fields(arg)...)
+				_, err := g.React(ctx, &client.Message{ID: l.ID, OriginID: l.Origin}, strings.Fields(arg)...)
 				return "reacted to " + clean(l.Text), err
 			})
 		case "correct":
@@ -713,7 +713,7 @@ func (m *chat) aboutLast(g *client.Group, name, arg string, do func(string, func
 			})
 		case "retract":
 			return do("…", func(ctx context.Context) (string, error) {
-				_, err := g.Retract(ctx, l.ID)
+				_, err := g.Retract(ctx, l.Origin)
 				return "taken back; others may have read it", err
 			})
 		}

@@ -215,7 +215,7 @@ func (s *stage) talk(ctx context.Context) error {
 		return err
 	}
 	s.tell("romeo answers:          %s", reply)
-	return s.check(r.ReplyTo != nil && r.ReplyTo.ID == sent.ID && !s.onTheWire(reply), "The answer points at the question, inside the encryption.")
+	return s.check(r.ReplyTo != nil && r.ReplyTo.ID == sent.OriginID && !s.onTheWire(reply), "The answer points at the question, inside the encryption.")
 }
 
 func (s *stage) removal(ctx context.Context) error {
