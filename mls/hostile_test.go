@@ -31,28 +31,13 @@ func encodingOf[T any](parse func([]byte) (T, error), encode func(T) []byte) dec
 	}}
 }
 
-// decoders are all decoders of the package.
-func decoders(t testing.TB) map[string]decoder {
-	s := mustSuite(t, suite1)
-	message := encodingOf(ParseMessage, func(m *Message) []byte {
-		c := *m
-		c.raw = nil // not what was kept, but what it is made of
-		return c.Bytes()
-	})
+// decoders are the decoders that are not among codecs: of what is stored, and of
+// small things.
+func decoders() map[string]decoder {
 	stored := func(encode func(b []byte) ([]byte, error)) decoder { return decoder{false, encode} }
 	return map[string]decoder{
-		"message":         message,
-		"key package":     encodingOf(ParseKeyPackage, func(kp *KeyPackage) []byte { c := *kp; c.raw = nil; return c.Bytes() }),
-		"leaf node":       encodingOf(ParseLeafNode, func(l *LeafNode) []byte { c := *l; c.raw = nil; return c.Bytes() }),
-		"group info":      encodingOf(ParseGroupInfo, func(gi *GroupInfo) []byte { c := *gi; c.raw = nil; return c.Bytes() }),
-		"proposal":        encodingOf(ParseProposal, MarshalProposal),
 		"external sender": encodingOf(ParseExternalSender, ExternalSender.Bytes),
-		"components":      encodingOf(ParseComponentsList, func(ids []ComponentID) []byte { return ComponentsList(ids...) }),
 		"safe AAD":        encodingOf(ParseSafeAAD, SafeAAD),
-		"tree": encodingOf(func(b []byte) (*ratchetTree, error) { return parseRatchetTree(s, b, 1<<12) },
-			func(t *ratchetTree) []byte { return t.marshal(nil) }),
-		"group secrets": encodingOf(func(b []byte) (*groupSecrets, error) { return decode(b, "group secrets", readGroupSecrets) },
-			func(g *groupSecrets) []byte { return g.appendTo(nil) }),
 		"group": stored(func(b []byte) ([]byte, error) {
 			g, err := Load(nil, b)
 			if err != nil {
@@ -94,45 +79,21 @@ func decoders(t testing.TB) map[string]decoder {
 	}
 }
 
-// hostileSamples are genuine encodings by the name of their decoder.
-func hostileSamples(t testing.TB) map[string][][]byte {
+// storedSamples are genuine encodings by the name of their decoder.
+func storedSamples(t testing.TB) map[string][][]byte {
 	cfg := &Config{PSKs: ExternalPSKs{"feud": []byte("Montague")}}
 	tg := newTestGroup(t, cfg, suite1, "juliet", "mallory", "romeo", "mercutio", "nurse")
 	tg.commit("juliet", &CommitOptions{Remove: []LeafIndex{3}})
 	tg.commit("nurse", nil)
-	f := forge{t, tg.members["mallory"]}
-	g := f.g
-	s := g.s
+	g := tg.members["mallory"]
 	m := make(map[string][][]byte)
 	add := func(name string, list ...[]byte) { m[name] = append(m[name], list...) }
 	kp := forgeKeyPackage(t, suite1, "tybalt", nil)
 	last := must(NewKeyPackage(nil, suite1, testIdentity(t, suite1, "paris"), &KeyPackageOptions{LastResort: true, DeviceID: []byte("device")}))
-	psk := PreSharedKeyID{Type: PSKExternal, ID: []byte("feud"), Nonce: make([]byte, s.nh)}
-	proposals := []Proposal{
-		&Add{kp.KeyPackage}, &Remove{2}, &PreSharedKey{psk}, &SelfRemove{}, &ExternalInit{make([]byte, 32)},
-		&PreSharedKey{PreSharedKeyID{Type: PSKResumption, Usage: ResumptionBranch, GroupID: g.GroupID(), Epoch: 3, Nonce: make([]byte, 8)}},
-		&PreSharedKey{PreSharedKeyID{Type: PSKApplication, Component: 7, ID: []byte("id"), Nonce: make([]byte, 8)}},
-		&ReInit{GroupID("orchard"), MLS10, suite1, Extensions{(&RequiredCapabilities{}).Extension()}},
-		&GroupContextExtensions{Extensions{AppData{{1, []byte("x")}}.Extension()}},
-		&AppDataUpdate{1, AppDataUpdateOp, []byte("x")}, &AppDataUpdate{1, AppDataRemoveOp, nil}, &AppEphemeral{1, []byte("x")},
-	}
-	for _, p := range proposals {
-		add("proposal", MarshalProposal(p))
-		add("message", f.proposal(p, forgery{}).Bytes())
-	}
-	add("message", f.proposal(proposals[1], forgery{content: func(c *FramedContent) { c.Sender = Sender{SenderExternal, 1} }}).Bytes())
-	add("message", f.proposal(proposals[1], forgery{wire: WireFormatPrivateMessage}).Bytes(), f.application([]byte("hello"), forgery{}).Bytes())
-	add("message", f.commit(byValue(proposals[1]), forgery{}).message.Bytes(), f.commit(nil, forgery{wire: WireFormatPrivateMessage}).message.Bytes())
+	psk := PreSharedKeyID{Type: PSKExternal, ID: []byte("feud")}
 	p := must(g.Commit(&CommitOptions{Add: []*KeyPackage{kp.KeyPackage, last.KeyPackage}, PSKs: []PreSharedKeyID{psk}, InlineTree: true, GroupInfoExternalPub: true}))
-	add("message", p.Welcome().Bytes(), p.GroupInfo().Bytes(), kp.KeyPackage.Message().Bytes(), last.KeyPackage.Message().Bytes(), p.Message().Bytes())
-	add("key package", kp.KeyPackage.Bytes(), last.KeyPackage.Bytes())
-	add("leaf node", kp.KeyPackage.LeafNode.Bytes(), g.Self().Leaf.Bytes(), tg.members["nurse"].Self().Leaf.Bytes())
-	add("group info", p.GroupInfo().GroupInfo.Bytes())
 	add("external sender", ExternalSender{[]byte("key"), X509Credential([]byte("a"), []byte("b"))}.Bytes(), ExternalSender{[]byte("key"), Credential{Type: 9, Raw: []byte("x")}}.Bytes())
-	add("components", ComponentsList(1, 2, 3))
 	add("safe AAD", SafeAAD(AppData{{1, []byte("x")}, {2, nil}}))
-	add("tree", g.Tree())
-	add("group secrets", (&groupSecrets{make([]byte, 32), make([]byte, 32), []PreSharedKeyID{psk}}).appendTo(nil), (&groupSecrets{make([]byte, 32), nil, nil}).appendTo(nil))
 	_, withUpdate, err := g.ProposeUpdate(nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -144,15 +105,15 @@ func hostileSamples(t testing.TB) map[string][][]byte {
 	return m
 }
 
-// TestDecoders: every sample decodes to itself; every proper prefix of it fails,
+// TestStoredDecoders: every sample decodes to itself; every proper prefix of it fails,
 // and so does every continuation.
-func TestDecoders(t *testing.T) {
-	all, have := decoders(t), hostileSamples(t)
+func TestStoredDecoders(t *testing.T) {
+	all, have := decoders(), storedSamples(t)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		t.Run(name, func(t *testing.T) {
 			d := all[name]
 			if len(have[name]) == 0 {
-				t.Fatal("no hostileSamples")
+				t.Fatal("no samples")
 			}
 			for i, b := range have[name] {
 				whole := bytes.Clone(b)
@@ -227,26 +188,35 @@ func TestPendingCommitPrefixes(t *testing.T) {
 	}
 }
 
-// TestDecodersBrokenOctets: no decoder breaks at a wrong octet, and what is
-// decoded from untrusted bytes has no other encoding.
-func TestDecodersBrokenOctets(t *testing.T) {
-	all, have := decoders(t), hostileSamples(t)
-	for name, d := range all {
-		for _, b := range have[name] {
-			step := 1 + len(b)/400
-			if !d.canonical {
-				step = 1 + len(b)/30
-			}
-			for i := 0; i < len(b); i += step {
-				for _, v := range []byte{b[i] ^ 1, b[i] ^ 0x80, 0, 0xff, b[i] | 0x40} {
-					c := bytes.Clone(b)
-					c[i] = v
-					got, err := d.decode(c)
-					if err == nil && d.canonical && !bytes.Equal(got, c) {
-						t.Fatalf("%s: octet %d: decodes %x, encodes %x", name, i, c, got)
-					}
+// TestBrokenOctets: no decoder breaks at a wrong octet, and what is decoded from
+// untrusted bytes has no other encoding.
+func TestBrokenOctets(t *testing.T) {
+	try := func(name string, b []byte, step int, canonical bool, decode func([]byte) ([]byte, error)) {
+		t.Helper()
+		for i := 0; i < len(b); i += step {
+			for _, v := range []byte{b[i] ^ 1, b[i] ^ 0x80, 0, 0xff, b[i] | 0x40} {
+				c := bytes.Clone(b)
+				c[i] = v
+				if got, err := decode(c); err == nil && canonical && !bytes.Equal(got, c) {
+					t.Fatalf("%s: octet %d: decodes %x, encodes %x", name, i, c, got)
 				}
 			}
+		}
+	}
+	all, have := decoders(), storedSamples(t)
+	for name, d := range all {
+		for _, b := range have[name] {
+			step := 1
+			if !d.canonical {
+				step += len(b) / 30
+			}
+			try(name, b, step, d.canonical, d.decode)
+		}
+	}
+	have = samples(t)
+	for _, c := range codecs {
+		for _, b := range have[c.name] {
+			try(c.name, b, 1+len(b)/400, true, c.encode)
 		}
 	}
 }
