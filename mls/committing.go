@@ -36,12 +36,21 @@ func (c *committing) choose() (*transition, error) {
 	if _, err := c.try(nil); err != nil {
 		return nil, err
 	}
+	// What is valid with those before it is kept. Halving finds a few bad ones among
+	// thousands in a few steps.
 	var good []*pendingProposal
-	for _, p := range candidates {
-		if _, err := c.try(append(slices.Clip(good), p)); err == nil {
-			good = append(good, p)
+	var sift func(list []*pendingProposal)
+	sift = func(list []*pendingProposal) {
+		if _, err := c.try(append(slices.Clip(good), list...)); err == nil {
+			good = append(good, list...)
+			return
+		}
+		if n := len(list) / 2; n > 0 {
+			sift(list[:n])
+			sift(list[n:])
 		}
 	}
+	sift(candidates)
 	c.leaveOut(good)
 	return c.try(good)
 }

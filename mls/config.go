@@ -11,8 +11,10 @@ import (
 
 // A Config says how groups behave. The zero value and nil are usable. A Config
 // must not be changed after its first use; it may be shared by any number of
-// groups and goroutines.
+// groups and goroutines. It may hold pre-shared keys, and prints as [redacted].
 type Config struct {
+	redacted
+
 	// Rand is the source of randomness; nil means crypto/rand. It is read by one
 	// goroutine at a time. ML-KEM and ECDSA draw from the system regardless.
 	Rand io.Reader

@@ -305,3 +305,79 @@ func TestDecoderMemory(t *testing.T) {
 		t.Logf("a tree of %d octets takes %d of memory", len(b), got)
 	}
 }
+
+// TestLongLists: lists of thousands that a stranger makes cost what they are long,
+// not its square.
+func TestLongLists(t *testing.T) {
+	const n = DefaultMaxProposals
+	var updates []*AppDataUpdate
+	for i := range n {
+		updates = append(updates, &AppDataUpdate{ComponentID(n - i), AppDataUpdateOp, []byte("x")})
+	}
+	var x Extensions
+	if got := allocatedBy(func() { x = must(zeroConfig.updateAppData(nil, updates)) }); got > 1000*n {
+		t.Errorf("%d AppDataUpdates take %d octets of memory", n, got)
+	}
+	if d := must(x.AppData()); len(d) != n || d[0].ID != 1 {
+		t.Errorf("%d components", len(d))
+	}
+	for _, u := range updates {
+		u.Op, u.Update = AppDataRemoveOp, nil
+	}
+	if got := allocatedBy(func() { x = must(zeroConfig.updateAppData(x, updates)) }); got > 1000*n {
+		t.Errorf("%d removals take %d octets of memory", n, got)
+	}
+	if d := must(x.AppData()); len(d) != 0 {
+		t.Errorf("%d components are left", len(d))
+	}
+
+	var have, want []ProposalType
+	for i := range 60_000 {
+		have = append(have, ProposalType(0x1000+i))
+		want = append(want, ProposalType(0x1000+59_999-i))
+	}
+	if p, ok := missing(have, want, ProposalType.isDefault); ok {
+		t.Errorf("%v is missing", p)
+	}
+	if p, ok := missing(have[1:], append([]ProposalType{ProposalAdd}, want...), ProposalType.isDefault); !ok || p != 0x1000 {
+		t.Errorf("%v is missing: %v", p, ok)
+	}
+
+	// 60,000 capabilities of each kind in a leaf, and a commit of very many proposals.
+	c := newCourt(t, &offence{cfg: func(c *Config) { c.PSKs = PSKFunc(func(*PreSharedKeyID) ([]byte, error) { return []byte("psk"), nil }) }})
+	romeo := c.tg.members["romeo"]
+	m := addLeaf(func(l *LeafNode) {
+		for i := range 60_000 {
+			l.Capabilities.Extensions = append(l.Capabilities.Extensions, ExtensionType(0x1000+i))
+			l.Capabilities.Proposals = append(l.Capabilities.Proposals, ProposalType(0x1000+i))
+			l.Capabilities.Credentials = append(l.Capabilities.Credentials, CredentialType(0x1000+i))
+		}
+	})(c)
+	size := uint64(len(m.Bytes()))
+	if got := allocatedBy(func() {
+		if _, err := romeo.Process(m); err != nil {
+			t.Error(err)
+		}
+	}); got > 400*size {
+		t.Errorf("a leaf of %d octets takes %d octets of memory", size, got)
+	} else {
+		t.Logf("a leaf of %d octets takes %d octets of memory", size, got)
+	}
+	var list []Proposal
+	var psks [][]byte
+	for i := range 4000 {
+		list = append(list, &PreSharedKey{PreSharedKeyID{Type: PSKExternal, ID: fmt.Appendf(nil, "%d", i), Nonce: make([]byte, 32)}})
+		psks = append(psks, []byte("psk"))
+	}
+	m = c.commit(forgery{psks: psks}, list...)
+	size = uint64(len(m.Bytes()))
+	if got := allocatedBy(func() {
+		if _, err := romeo.Process(m); err != nil {
+			t.Error(err)
+		}
+	}); got > 100*size {
+		t.Errorf("a commit of %d octets takes %d octets of memory", size, got)
+	} else {
+		t.Logf("a commit of %d octets takes %d octets of memory", size, got)
+	}
+}

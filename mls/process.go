@@ -51,6 +51,7 @@ type PastEpoch struct {
 
 // A StagedProposal is a valid proposal that is not yet pending.
 type StagedProposal struct {
+	redacted
 	g      *Group
 	p      *pendingProposal
 	change *Change
@@ -77,6 +78,7 @@ func (s *StagedProposal) Merge() *Group {
 
 // A StagedCommit is a valid commit that is not yet in effect.
 type StagedCommit struct {
+	redacted
 	g      *Group
 	change *Change
 	refs   []ProposalRef
@@ -223,7 +225,7 @@ func (g *Group) processHandshake(a *authenticatedContent, key *messageKey) (Rece
 		if err != nil {
 			return nil, err
 		}
-		return &StagedProposal{g, p, ch, next, key}, nil
+		return &StagedProposal{g: g, p: p, change: ch, next: next, key: key}, nil
 	}
 	if own {
 		return &OwnCommit{g.ctx.Epoch}, nil

@@ -6,6 +6,7 @@ package mls
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 )
 
@@ -111,7 +112,6 @@ func (c *config) updateAppData(x Extensions, list []*AppDataUpdate) (Extensions,
 	}
 	updates := make(map[ComponentID][][]byte)
 	removed := make(map[ComponentID]bool)
-	var order []ComponentID
 	for _, p := range list {
 		_, updating := updates[p.Component]
 		if removed[p.Component] || updating && p.Op == AppDataRemoveOp {
@@ -122,21 +122,25 @@ func (c *config) updateAppData(x Extensions, list []*AppDataUpdate) (Extensions,
 			if _, ok := d.Find(p.Component); !ok {
 				return nil, invalid(RuleAppDataMissing, "component %d is removed and has no data", p.Component)
 			}
-			d = d.Without(p.Component)
 			continue
-		}
-		if !updating {
-			order = append(order, p.Component)
 		}
 		updates[p.Component] = append(updates[p.Component], p.Update)
 	}
-	for _, id := range order {
+	// In one piece: a list may update thousands of components.
+	next := make(AppData, 0, len(d)+len(updates))
+	for _, c := range d {
+		if _, updating := updates[c.ID]; !updating && !removed[c.ID] {
+			next = append(next, c)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(updates)) {
 		old, _ := d.Find(id)
 		data, err := c.appData.UpdateAppData(id, old, updates[id])
 		if err != nil {
 			return nil, broken(RuleAppDataRefused, err, "AppDataUpdate of component %d", id)
 		}
-		d = d.With(id, data)
+		next = append(next, ComponentData{id, bytes.Clone(data)})
 	}
-	return x.With(ExtensionAppDataDictionary, d.Extension().Data), nil
+	slices.SortFunc(next, func(a, b ComponentData) int { return compareComponent(a, b.ID) })
+	return x.With(ExtensionAppDataDictionary, next.Extension().Data), nil
 }

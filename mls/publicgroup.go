@@ -44,6 +44,7 @@ type PublicReceived interface {
 
 // A StagedPublicProposal is a valid proposal that is not yet pending.
 type StagedPublicProposal struct {
+	redacted
 	next   publicState
 	p      *pendingProposal
 	change *Change
@@ -65,6 +66,7 @@ func (s *StagedPublicProposal) publicReceived() {}
 
 // A StagedPublicCommit is a valid commit that is not yet in effect.
 type StagedPublicCommit struct {
+	redacted
 	from *publicState
 	next publicState
 	t    *transition
@@ -129,14 +131,14 @@ func (g *PublicGroup) Process(m *Message) (PublicReceived, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &StagedPublicProposal{next, p, ch}, nil
+		return &StagedPublicProposal{next: next, p: p, change: ch}, nil
 	}
 	t, err := g.stageCommit(a)
 	if err != nil {
 		return nil, err
 	}
 	t.confirm(a)
-	return &StagedPublicCommit{&g.publicState, t.next(a.auth.confirmationTag), t}, nil
+	return &StagedPublicCommit{from: &g.publicState, next: t.next(a.auth.confirmationTag), t: t}, nil
 }
 
 // ClearProposals returns the group without the pending proposals that drop

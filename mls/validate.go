@@ -234,20 +234,14 @@ func (c *config) validateGroupInfoExtensions(s *suite, x Extensions) error {
 func checkRequired(l *LeafNode, x Extensions, required *RequiredCapabilities) error {
 	caps := &l.Capabilities
 	if required != nil {
-		for _, t := range required.Extensions {
-			if !caps.SupportsExtension(t) {
-				return invalid(RuleLeafRequired, "a leaf node does not support the required extension %v", t)
-			}
+		if t, ok := missing(caps.Extensions, required.Extensions, ExtensionType.isDefault); ok {
+			return invalid(RuleLeafRequired, "a leaf node does not support the required extension %v", t)
 		}
-		for _, t := range required.Proposals {
-			if !caps.SupportsProposal(t) {
-				return invalid(RuleLeafRequired, "a leaf node does not support the required proposal type %v", t)
-			}
+		if t, ok := missing(caps.Proposals, required.Proposals, ProposalType.isDefault); ok {
+			return invalid(RuleLeafRequired, "a leaf node does not support the required proposal type %v", t)
 		}
-		for _, t := range required.Credentials {
-			if !caps.SupportsCredential(t) {
-				return invalid(RuleLeafRequired, "a leaf node does not support the required credential type %v", t)
-			}
+		if t, ok := missing(caps.Credentials, required.Credentials, func(CredentialType) bool { return false }); ok {
+			return invalid(RuleLeafRequired, "a leaf node does not support the required credential type %v", t)
 		}
 	}
 	for i := range x {
@@ -256,6 +250,25 @@ func checkRequired(l *LeafNode, x Extensions, required *RequiredCapabilities) er
 		}
 	}
 	return nil
+}
+
+// missing returns the first value of want that is neither in have nor a default.
+// Both lists may come from strangers and be long: the time is linear in both.
+func missing[T ~uint16](have, want []T, isDefault func(T) bool) (T, bool) {
+	in := func(t T) bool { return slices.Contains(have, t) }
+	if len(want) > 16 && len(have) > 16 {
+		set := make(map[T]struct{}, len(have))
+		for _, t := range have {
+			set[t] = struct{}{}
+		}
+		in = func(t T) bool { _, ok := set[t]; return ok }
+	}
+	for _, t := range want {
+		if !isDefault(t) && !in(t) {
+			return t, true
+		}
+	}
+	return 0, false
 }
 
 // checkSupport checks that all members of a tree support what the group uses:
