@@ -211,7 +211,7 @@ func (a *actor) wake() {
 // until waits for a condition.
 func (a *actor) until(what string, cond func() bool) {
 	a.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		a.mu.Lock()
 		ok := cond()
@@ -304,8 +304,12 @@ func (a *actor) group(jid string) *client.Group {
 
 func memoryCopy(s store.Store) store.Store { return s.(*store.Memory).Snapshot(false) }
 
+// patience is longer than a client waits for an answer that was lost with a killed
+// service, 30 seconds, and then needs to find out what became of the request.
+const patience = 75 * time.Second
+
 func ctxShort(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -337,7 +341,7 @@ func ok(t testing.TB, err error) {
 // authenticator and chain.
 func sameEpoch(t testing.TB, groups ...*client.Group) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		same := true
 		var code string
