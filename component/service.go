@@ -143,9 +143,9 @@ type Service struct {
 	trees    treeCache
 	due      chan struct{} // has room for one: welcomes fell due
 
-	started  time.Time
-	inFlight atomic.Int64 // bytes
-	requests atomic.Int64 // under way
+	started  atomic.Pointer[time.Time] // nil until Run
+	inFlight atomic.Int64              // bytes
+	requests atomic.Int64              // under way
 	draining atomic.Bool
 	maint    atomic.Int64 // Unix seconds until which an operator asked for quiet; 0: none
 
@@ -281,7 +281,8 @@ func (s *Service) Run(ctx context.Context) error {
 		return errors.New("component: Run was called twice")
 	}
 	defer s.stop()
-	s.started = s.now()
+	now := s.now()
+	s.started.Store(&now)
 	if err := s.keys.load(ctx); err != nil {
 		return fmt.Errorf("component: loading the service's own keys: %w", err)
 	}
@@ -375,8 +376,11 @@ type Stats struct {
 func (s *Service) Stats() Stats {
 	waiting, _ := s.link.out.waiting()
 	st := Stats{
-		Connected: s.link.connected.Load(), Started: s.started, GroupsLoaded: s.groups.loaded(),
+		Connected: s.link.connected.Load(), GroupsLoaded: s.groups.loaded(),
 		Sessions: s.sessions.count(), Waiting: waiting, InFlight: s.inFlight.Load(), Draining: s.draining.Load(),
+	}
+	if at := s.started.Load(); at != nil {
+		st.Started = *at
 	}
 	if err := s.link.err(); err != nil {
 		st.LinkError = err.Error()
