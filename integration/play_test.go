@@ -3,8 +3,10 @@
 package integration_test
 
 import (
+	"flag"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,7 +16,17 @@ import (
 
 var summary play.Summary
 
+// parallel is how many scenarios are played at a time. They mostly wait, for
+// servers to start and for time to pass, so that two processors carry more than two.
+const parallel = 4
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", strconv.Itoa(parallel))
+	}
 	code := servers.Main(m)
 	for _, f := range atExit {
 		f()
@@ -50,6 +62,7 @@ func TestScenarios(t *testing.T) {
 	}
 	for _, w := range worlds(t) {
 		t.Run(w.Name(), func(t *testing.T) {
+			t.Parallel()
 			for _, s := range scripts {
 				t.Run(s.Name, func(t *testing.T) {
 					t.Parallel()
