@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	pb "github.com/lockstep-im/lockstep/integration/interop/mlsclient"
+	"github.com/lockstep-im/lockstep/mls"
 )
 
 // dial starts a client process in miniature.
@@ -179,6 +181,47 @@ func TestInterface(t *testing.T) {
 			})
 		}
 	}
+}
+
+// foreign makes a key package as other stacks do: its lifetime has no end that
+// anybody would see.
+func foreign(t *testing.T, suite mls.CipherSuite, name string) []byte {
+	t.Helper()
+	key, err := mls.GenerateSignatureKey(suite, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kp, err := mls.NewKeyPackage(&mls.Config{Limits: mls.Limits{MaxLifetime: -1}}, suite,
+		&mls.Identity{Credential: mls.BasicCredential([]byte(name)), Key: key}, &mls.KeyPackageOptions{Lifetime: 200 * 365 * 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kp.KeyPackage.Message().Bytes()
+}
+
+// TestForeign: what other stacks write is taken by members, by joiners and by those
+// who propose from outside; and a script may go back to any epoch.
+func TestForeign(t *testing.T) {
+	p := &play{t: t, ctx: t.Context(), suite: 1, clients: [2]pb.MLSClientClient{dial(t), dial(t)}, state: map[string]uint32{}}
+	p.create("juliet")
+	p.add("juliet", "romeo")
+	for range 20 {
+		p.commit("romeo", nil, nil, nil)
+	}
+	p.commit("juliet", nil, []*pb.ProposalDescription{{ProposalType: []byte("resumptionPSK"), EpochId: 1}}, nil)
+
+	add := []*pb.ProposalDescription{{ProposalType: []byte("add"), KeyPackage: foreign(t, 1, "mercutio")}}
+	p.commit("juliet", nil, add, nil)
+	kp := p.keyPackage("nurse")
+	p.commit("romeo", nil, []*pb.ProposalDescription{{ProposalType: []byte("add"), KeyPackage: kp.KeyPackage}}, map[string]uint32{"nurse": kp.TransactionId})
+
+	sg := must[*pb.CreateExternalSignerResponse](t)(p.clients[0].CreateExternalSigner(p.ctx, &pb.CreateExternalSignerRequest{CipherSuite: 1, Identity: []byte("ds")}))
+	refs := proposal(t)(p.on("nurse").AddExternalSigner(p.ctx, &pb.AddExternalSignerRequest{StateId: p.state["nurse"], ExternalSender: sg.ExternalSender}))
+	p.commit("juliet", refs, nil, nil)
+	gi := must[*pb.GroupInfoResponse](t)(p.on("juliet").GroupInfo(p.ctx, &pb.GroupInfoRequest{StateId: p.state["juliet"]}))
+	refs = proposal(t)(p.clients[0].ExternalSignerProposal(p.ctx, &pb.ExternalSignerProposalRequest{SignerId: sg.SignerId, GroupInfo: gi.GroupInfo,
+		Description: &pb.ProposalDescription{ProposalType: []byte("add"), KeyPackage: foreign(t, 1, "tybalt")}}))
+	p.commit("romeo", refs, nil, nil)
 }
 
 // perform goes through every method of the interface.

@@ -44,9 +44,14 @@ type actor struct {
 	psks mls.ExternalPSKs
 }
 
+// peersLimits are for playing with other stacks, some of which give their key
+// packages a lifetime without end, and for scripts that refer to any epoch of the
+// play.
+var peersLimits = mls.Limits{MaxLifetime: -1, ResumptionPSKs: 1 << 20}
+
 func newActor() actor {
 	psks := mls.ExternalPSKs{}
-	return actor{cfg: &mls.Config{PSKs: psks}, psks: psks}
+	return actor{cfg: &mls.Config{PSKs: psks, Limits: peersLimits}, psks: psks}
 }
 
 // A joiner has a key package and waits for a Welcome.
