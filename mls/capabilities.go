@@ -31,6 +31,17 @@ func (c *config) capabilities(own CipherSuite) Capabilities {
 	return caps
 }
 
+// cover adds the types of extensions that the client sends: it must list them
+// (RFC 9420 §7.2, §10). Some stacks refuse a key package that has others, GREASE
+// too; here they are ignored, as §13.4 wants.
+func (c *Capabilities) cover(x Extensions) {
+	for i := range x {
+		if t := x[i].Type; !c.SupportsExtension(t) {
+			c.Extensions = append(slices.Clip(c.Extensions), t)
+		}
+	}
+}
+
 // greaseValue maps a random octet to one of the fifteen GREASE values
 // (RFC 9420 §13.5).
 func greaseValue(b byte) uint16 {

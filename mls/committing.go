@@ -199,11 +199,7 @@ func (g *Group) changeLeaf(change *LeafChange) (*LeafNode, *Identity, error) {
 	if change.Capabilities {
 		l.Capabilities = g.cfg.capabilities(g.s.cipher)
 	}
-	for i := range l.Extensions {
-		if t := l.Extensions[i].Type; !l.Capabilities.SupportsExtension(t) {
-			l.Capabilities.Extensions = append(slices.Clip(l.Capabilities.Extensions), t)
-		}
-	}
+	l.Capabilities.cover(l.Extensions)
 	if t := l.Credential.Type; !l.Capabilities.SupportsCredential(t) {
 		l.Capabilities.Credentials = append(slices.Clip(l.Capabilities.Credentials), t)
 	}

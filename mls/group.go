@@ -93,11 +93,7 @@ func (c *config) newGroup(s *suite, id GroupID, me *Identity, o *GroupOptions) (
 	}
 	leaf := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
 	leaf.Source, leaf.Lifetime = LeafNodeKeyPackage, c.lifetime(o.Lifetime)
-	for _, e := range o.Extensions {
-		if !leaf.Capabilities.SupportsExtension(e.Type) {
-			leaf.Capabilities.Extensions = append(leaf.Capabilities.Extensions, e.Type)
-		}
-	}
+	leaf.Capabilities.cover(o.Extensions)
 	priv, pub, err := s.generateHPKEKeyPair(c.rand)
 	if err != nil {
 		return nil, fmt.Errorf("mls: creating group: %w", err)

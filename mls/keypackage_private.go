@@ -48,7 +48,8 @@ type KeyPackageOptions struct {
 	// LeafExtensions are further extensions of the leaf node. Their types are
 	// added to its capabilities.
 	LeafExtensions Extensions
-	// Extensions are extensions of the key package.
+	// Extensions are extensions of the key package. Their types are added to the
+	// capabilities of its leaf.
 	Extensions Extensions
 }
 
@@ -74,12 +75,8 @@ func (c *config) newLeaf(s *suite, me *Identity, deviceID []byte, extra Extensio
 	if deviceID != nil {
 		l.Extensions = append(l.Extensions, Extension{ExtensionApplicationID, bytes.Clone(deviceID)})
 	}
-	for _, e := range extra {
-		l.Extensions = append(l.Extensions, e)
-		if !l.Capabilities.SupportsExtension(e.Type) {
-			l.Capabilities.Extensions = append(l.Capabilities.Extensions, e.Type)
-		}
-	}
+	l.Extensions = append(l.Extensions, extra...)
+	l.Capabilities.cover(l.Extensions)
 	if !l.Capabilities.SupportsCredential(me.Credential.Type) {
 		l.Capabilities.Credentials = append(l.Capabilities.Credentials, me.Credential.Type)
 	}
@@ -107,8 +104,16 @@ func NewKeyPackage(cfg *Config, cs CipherSuite, me *Identity, o *KeyPackageOptio
 	if o == nil {
 		o = &KeyPackageOptions{}
 	}
+	x := o.Extensions
+	if o.LastResort {
+		if x, err = x.lastResort(); err != nil {
+			return nil, err
+		}
+	}
+	x = c.withGREASE(x)
 	leaf := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
 	leaf.Source, leaf.Lifetime = LeafNodeKeyPackage, c.lifetime(o.Lifetime)
+	leaf.Capabilities.cover(x)
 	p := &PrivateKeyPackage{key: me.Key}
 	if p.leaf, leaf.EncryptionKey, err = s.generateHPKEKeyPair(c.rand); err != nil {
 		return nil, fmt.Errorf("mls: making key package: %w", err)
@@ -116,18 +121,7 @@ func NewKeyPackage(cfg *Config, cs CipherSuite, me *Identity, o *KeyPackageOptio
 	if err := leaf.sign(s, me.Key, nil, 0); err != nil {
 		return nil, err
 	}
-	kp := &KeyPackage{Version: MLS10, CipherSuite: cs, LeafNode: leaf, Extensions: o.Extensions}
-	if o.LastResort {
-		// Deployed stacks read the extension, the present draft the component.
-		kp.Extensions = kp.Extensions.With(ExtensionLastResort, []byte{})
-		d, err := kp.Extensions.AppData()
-		if err != nil {
-			return nil, err
-		}
-		d = d.With(ComponentLastResortKeyPackage, []byte{})
-		kp.Extensions = kp.Extensions.With(ExtensionAppDataDictionary, d.Extension().Data)
-	}
-	kp.Extensions = c.withGREASE(kp.Extensions)
+	kp := &KeyPackage{Version: MLS10, CipherSuite: cs, LeafNode: leaf, Extensions: x}
 	if p.init, kp.InitKey, err = s.generateHPKEKeyPair(c.rand); err != nil {
 		return nil, fmt.Errorf("mls: making key package: %w", err)
 	}
@@ -139,6 +133,17 @@ func NewKeyPackage(cfg *Config, cs CipherSuite, me *Identity, o *KeyPackageOptio
 	}
 	p.KeyPackage = kp
 	return p, nil
+}
+
+// lastResort marks the extensions of a last-resort key package twice: deployed
+// stacks read the extension, the present draft the component.
+func (x Extensions) lastResort() (Extensions, error) {
+	x = x.With(ExtensionLastResort, []byte{})
+	d, err := x.AppData()
+	if err != nil {
+		return nil, err
+	}
+	return x.With(ExtensionAppDataDictionary, d.With(ComponentLastResortKeyPackage, []byte{}).Extension().Data), nil
 }
 
 // Identity returns who the key package belongs to.

@@ -280,6 +280,23 @@ func (a authFuncs) ValidateCredential(c Credential, key []byte, use CredentialUs
 }
 func (a authFuncs) ValidateSuccessor(old, new *LeafNode) error { return a.successor(old, new) }
 
+// TestKeyPackageListsItsExtensions: what this package makes, with GREASE and all
+// (RFC 9420 §10).
+func TestKeyPackageListsItsExtensions(t *testing.T) {
+	me := testIdentity(t, suite1, "juliet")
+	for range 20 { // the GREASE values are drawn
+		kp := must(NewKeyPackage(nil, suite1, me, &KeyPackageOptions{LastResort: true, Extensions: Extensions{{0xf00d, nil}}})).KeyPackage
+		if len(kp.Extensions) != 4 {
+			t.Fatalf("extensions %v", kp.Extensions)
+		}
+		for _, x := range kp.Extensions {
+			if !slices.Contains(kp.LeafNode.Capabilities.Extensions, x.Type) {
+				t.Errorf("extension %v is not listed", x.Type)
+			}
+		}
+	}
+}
+
 // TestGREASE: random values in capabilities and extension lists are no offence
 // (RFC 9420 §13.5).
 func TestGREASE(t *testing.T) {
