@@ -57,7 +57,8 @@ type LeafChange struct {
 	// Extensions replaces the leaf's extensions; nil keeps them. Their types are
 	// added to its capabilities.
 	Extensions Extensions
-	// Capabilities renews the capabilities from the configuration.
+	// Capabilities renews the capabilities and the lists of components from the
+	// configuration.
 	Capabilities bool
 }
 

@@ -196,8 +196,15 @@ func (g *Group) changeLeaf(change *LeafChange) (*LeafNode, *Identity, error) {
 	if change.Extensions != nil {
 		l.Extensions = change.Extensions
 	}
+	var err error
 	if change.Capabilities {
 		l.Capabilities = g.cfg.capabilities(g.s.cipher)
+		if l.Extensions, err = l.Extensions.withoutComponents(); err != nil {
+			return nil, nil, err
+		}
+	}
+	if l.Extensions, err = g.cfg.withComponents(l.Extensions); err != nil {
+		return nil, nil, err
 	}
 	l.Capabilities.cover(l.Extensions)
 	if t := l.Credential.Type; !l.Capabilities.SupportsCredential(t) {

@@ -28,6 +28,13 @@ type Config struct {
 	// extensions, proposals and credential types that the application understands.
 	// Versions and CipherSuites are ignored.
 	Capabilities Capabilities
+	// Components are the application components that this client supports, beyond
+	// those that this package handles by itself, and SafeAADComponents those of them
+	// that put data into safe AAD. They are announced in the leaf's
+	// app_data_dictionary (draft-ietf-mls-extensions); a group whose GroupContext
+	// requires others is closed to this client.
+	Components        []ComponentID
+	SafeAADComponents []ComponentID
 	// NoGREASE leaves out the random values that RFC 9420 §13.5 recommends to
 	// announce, so that peers that choke on unknown values are found early.
 	NoGREASE bool
@@ -58,11 +65,14 @@ type Config struct {
 
 // config is a Config in which every default is filled in.
 type config struct {
-	rand    io.Reader
-	now     func() time.Time
-	suites  []CipherSuite
-	extra   Capabilities
-	grease  bool
+	rand   io.Reader
+	now    func() time.Time
+	suites []CipherSuite
+	extra  Capabilities
+	grease bool
+
+	components, safeAADs []ComponentID
+
 	auth    Authenticator
 	policy  Policy
 	appData AppDataUpdater
@@ -104,6 +114,7 @@ func (c *Config) build() *config {
 	r := &config{
 		now: c.Time, suites: c.Suites, extra: c.Capabilities, grease: !c.NoGREASE,
 		auth: c.Authenticator, policy: c.Policy, appData: c.AppData, psks: c.PSKs,
+		components: c.Components, safeAADs: c.SafeAADComponents,
 		padding: c.Padding, checkRx: c.CheckReceivedLifetimes, limits: c.Limits.resolve(),
 	}
 	if c.Rand != nil {

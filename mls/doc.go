@@ -3,8 +3,8 @@
 // Package mls implements Messaging Layer Security (MLS), the group key
 // agreement and message protection protocol of RFC 9420, and of
 // draft-ietf-mls-extensions what applications build on: SelfRemove,
-// AppDataUpdate with app_data_dictionary, the safe exporter, safe AAD and
-// last-resort key packages.
+// AppDataUpdate with app_data_dictionary, required components, the safe
+// exporter, safe AAD and last-resort key packages.
 //
 // # Model
 //

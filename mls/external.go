@@ -76,7 +76,10 @@ func JoinExternal(cfg *Config, gi *GroupInfo, me *Identity, o *ExternalJoinOptio
 	}
 	t.change.AAD = o.AAD
 
-	leaf := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
+	leaf, err := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
+	if err != nil {
+		return nil, fmt.Errorf("mls: external commit: %w", err)
+	}
 	for _, e := range st.ctx.Extensions {
 		if !leaf.Capabilities.SupportsExtension(e.Type) {
 			return nil, invalid(RuleExtensionUnsupported, "the group has extension %v, which this client does not support", e.Type)

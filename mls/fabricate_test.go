@@ -39,7 +39,10 @@ func fabricate(tb testing.TB, cfg *Config, cs CipherSuite, n int, full bool) *fa
 			return err
 		}
 		f.me[i] = &Identity{BasicCredential(fmt.Appendf(nil, "member%d@capulet.lit", i)), key}
-		l := c.newLeaf(f.s, f.me[i], fmt.Appendf(nil, "device %8d", i), nil)
+		l, err := c.newLeaf(f.s, f.me[i], fmt.Appendf(nil, "device %8d", i), nil)
+		if err != nil {
+			return err
+		}
 		l.Source, l.Lifetime = LeafNodeKeyPackage, c.lifetime(0)
 		if f.leaves[i], l.EncryptionKey, err = f.s.generateHPKEKeyPair(nil); err != nil {
 			return err

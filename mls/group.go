@@ -91,7 +91,10 @@ func (c *config) newGroup(s *suite, id GroupID, me *Identity, o *GroupOptions) (
 			return nil, err
 		}
 	}
-	leaf := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
+	leaf, err := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
+	if err != nil {
+		return nil, fmt.Errorf("mls: creating group: %w", err)
+	}
 	leaf.Source, leaf.Lifetime = LeafNodeKeyPackage, c.lifetime(o.Lifetime)
 	leaf.Capabilities.cover(o.Extensions)
 	priv, pub, err := s.generateHPKEKeyPair(c.rand)
@@ -111,11 +114,11 @@ func (c *config) newGroup(s *suite, id GroupID, me *Identity, o *GroupOptions) (
 	}
 	t := newRatchetTree(s, leaf)
 	ctx.TreeHash = t.treeHash()
-	required, err := ctx.Extensions.RequiredCapabilities()
+	demands, err := ctx.Extensions.demands()
 	if err != nil {
 		return nil, err
 	}
-	if err := t.checkSupport(ctx.Extensions, required); err != nil {
+	if err := t.checkSupport(&demands); err != nil {
 		return nil, fmt.Errorf("mls: creating group: %w", err)
 	}
 	secrets, err := s.newGroupSecrets(c.rand)

@@ -66,7 +66,7 @@ type PrivateKeyPackage struct {
 }
 
 // newLeaf makes an unsigned leaf node for me.
-func (c *config) newLeaf(s *suite, me *Identity, deviceID []byte, extra Extensions) *LeafNode {
+func (c *config) newLeaf(s *suite, me *Identity, deviceID []byte, extra Extensions) (*LeafNode, error) {
 	l := &LeafNode{
 		SignatureKey: me.Key.Public(),
 		Credential:   me.Credential,
@@ -75,12 +75,15 @@ func (c *config) newLeaf(s *suite, me *Identity, deviceID []byte, extra Extensio
 	if deviceID != nil {
 		l.Extensions = append(l.Extensions, Extension{ExtensionApplicationID, bytes.Clone(deviceID)})
 	}
-	l.Extensions = append(l.Extensions, extra...)
+	var err error
+	if l.Extensions, err = c.withComponents(append(l.Extensions, extra...)); err != nil {
+		return nil, err
+	}
 	l.Capabilities.cover(l.Extensions)
 	if !l.Capabilities.SupportsCredential(me.Credential.Type) {
 		l.Capabilities.Credentials = append(l.Capabilities.Credentials, me.Credential.Type)
 	}
-	return l
+	return l, nil
 }
 
 func (c *config) lifetime(d time.Duration) Lifetime {
@@ -111,7 +114,10 @@ func NewKeyPackage(cfg *Config, cs CipherSuite, me *Identity, o *KeyPackageOptio
 		}
 	}
 	x = c.withGREASE(x)
-	leaf := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
+	leaf, err := c.newLeaf(s, me, o.DeviceID, o.LeafExtensions)
+	if err != nil {
+		return nil, fmt.Errorf("mls: making key package: %w", err)
+	}
 	leaf.Source, leaf.Lifetime = LeafNodeKeyPackage, c.lifetime(o.Lifetime)
 	leaf.Capabilities.cover(x)
 	p := &PrivateKeyPackage{key: me.Key}

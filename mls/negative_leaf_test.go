@@ -74,7 +74,9 @@ func init() {
 		}},
 		{rule: RuleLeafRequired, name: "extension", message: func(c *court) *Message {
 			required(c, &RequiredCapabilities{Extensions: []ExtensionType{ExtensionLastResort}})
-			return addLeaf(func(l *LeafNode) { l.Capabilities.Extensions = nil })(c)
+			return addLeaf(func(l *LeafNode) {
+				l.Capabilities.Extensions = slices.DeleteFunc(l.Capabilities.Extensions, func(t ExtensionType) bool { return t == ExtensionLastResort })
+			})(c)
 		}},
 		{rule: RuleLeafRequired, name: "credential", message: func(c *court) *Message {
 			required(c, &RequiredCapabilities{Credentials: []CredentialType{CredentialX509}})
@@ -213,7 +215,7 @@ func init() {
 		}},
 		{rule: RuleExtensionUnique, name: "leaf", message: addLeaf(func(l *LeafNode) { l.Extensions = append(l.Extensions, l.Extensions[0]) })},
 		{rule: RuleAppDataFormat, name: "leaf", message: addLeaf(func(l *LeafNode) {
-			l.Extensions = append(l.Extensions, AppData{{2, nil}, {1, nil}}.Extension())
+			l.Extensions = Extensions{AppData{{2, nil}, {1, nil}}.Extension()}
 		})},
 	}
 

@@ -89,7 +89,9 @@ func (g *Group) derive(cs CipherSuite, id GroupID, x Extensions, usage Resumptio
 	}
 	leafExtensions := o.LeafExtensions
 	if o.DeviceID == nil && leafExtensions == nil {
-		leafExtensions = g.Self().Leaf.Extensions
+		if leafExtensions, err = g.Self().Leaf.Extensions.withoutComponents(); err != nil {
+			return nil, err
+		}
 	}
 	first, err := c.newGroup(s, id, me, &GroupOptions{Extensions: x, DeviceID: o.DeviceID, LeafExtensions: leafExtensions})
 	if err != nil {

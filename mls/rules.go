@@ -83,6 +83,7 @@ const (
 	RuleAppDataRefused      Rule = "appdata-refused"
 	RuleAppDataContext      Rule = "appdata-context"
 	RuleAppDataFormat       Rule = "appdata-format"
+	RuleAppComponents       Rule = "app-components"
 	RulePolicy              Rule = "policy"
 	RuleLimit               Rule = "limit"
 )
@@ -255,6 +256,7 @@ var ruleTable = []RuleInfo{
 	{Rule: RuleAppDataMissing, Section: extensionsDraft + "Updating Application Data in the GroupContext", Text: "a component that is removed has data"},
 	{Rule: RuleAppDataRefused, Section: extensionsDraft + "Updating Application Data in the GroupContext", Text: "the application accepts the update"},
 	{Rule: RuleAppDataContext, Section: extensionsDraft + "Updating Application Data in the GroupContext", Text: "a GroupContextExtensions leaves the dictionary alone where AppDataUpdate is required"},
+	{Rule: RuleAppComponents, Section: extensionsDraft + "Negotiating Extensions and Components", Text: "every member lists the components that the app_components and safe_aad of the GroupContext require"},
 	{Rule: RuleAppDataFormat, Section: extensionsDraft + "Attaching Application Data to MLS Messages", Text: "a dictionary is sorted by component, each at most once"},
 	{Rule: RulePolicy, Section: "§12.2", Text: "the application's Policy allows the change"},
 	{Rule: RuleLimit, Section: "§15.3", Text: "sizes and counts are within Limits"},

@@ -170,31 +170,31 @@ func (t *transition) finish() error {
 	if t.tree, err = t.edit.finish(); err != nil {
 		return t.duplicate(err)
 	}
-	required, err := t.ctx.Extensions.RequiredCapabilities()
+	demands, err := t.ctx.Extensions.demands()
 	if err != nil {
-		return broken(RuleExtensionContext, err, "GroupContext")
+		return err
 	}
 	if t.list.context != nil { // what is new is the requirement, not the leaf
-		if err := t.tree.checkSupport(t.ctx.Extensions, required); err != nil {
+		if err := t.tree.checkSupport(&demands); err != nil {
 			return err
 		}
 	}
 	for _, m := range t.added {
-		if err := checkRequired(m.Leaf, t.ctx.Extensions, required); err != nil {
+		if err := demands.check(m.Leaf); err != nil {
 			return err
 		}
 	}
 	for _, u := range t.change.Updated {
-		if err := checkRequired(u.New.Leaf, t.ctx.Extensions, required); err != nil {
+		if err := demands.check(u.New.Leaf); err != nil {
 			return err
 		}
 	}
 	if t.change.Joiner != nil {
-		if err := checkRequired(t.change.Joiner.Leaf, t.ctx.Extensions, required); err != nil {
+		if err := demands.check(t.change.Joiner.Leaf); err != nil {
 			return err
 		}
 	}
-	if err := t.tree.checkSupport(t.ctx.Extensions, required); err != nil {
+	if err := t.tree.checkSupport(&demands); err != nil {
 		return err
 	}
 	t.ctx.TreeHash = t.tree.treeHash()

@@ -32,10 +32,12 @@ var keySeed = maphash.MakeSeed()
 
 func keyHash(key []byte) uint64 { return maphash.Bytes(keySeed, key) }
 
-// A capability is a thing that a leaf's capabilities list.
+// A capability is a thing that a leaf's capabilities, or its component lists, name.
 func extensionCapability(t ExtensionType) uint64   { return spread(1<<16 | uint64(t)) }
 func proposalCapability(t ProposalType) uint64     { return spread(2<<16 | uint64(t)) }
 func credentialCapability(t CredentialType) uint64 { return spread(3<<16 | uint64(t)) }
+func componentCapability(id ComponentID) uint64    { return spread(4<<16 | uint64(id)) }
+func safeAADCapability(id ComponentID) uint64      { return spread(5<<16 | uint64(id)) }
 
 // spread is the finalizer of splitmix64, a bijection: small numbers spread over
 // the branches of a pmap.
@@ -164,7 +166,7 @@ func (e *treeEdit) indexLeaf(i LeafIndex, l *LeafNode) {
 	at := i.node()
 	e.addKey(encryptionKeyKind, l.EncryptionKey, at)
 	e.addKey(signatureKeyKind, l.SignatureKey, at)
-	e.countCapabilities(&l.Capabilities, 1)
+	e.countCapabilities(l, 1)
 	e.countCredential(l.Credential.Type, 1)
 }
 
@@ -172,7 +174,7 @@ func (e *treeEdit) unindexLeaf(i LeafIndex, l *LeafNode) {
 	at := i.node()
 	e.removeKey(encryptionKeyKind, l.EncryptionKey, at)
 	e.removeKey(signatureKeyKind, l.SignatureKey, at)
-	e.countCapabilities(&l.Capabilities, -1)
+	e.countCapabilities(l, -1)
 	e.countCredential(l.Credential.Type, -1)
 }
 
@@ -181,6 +183,7 @@ func (e *treeEdit) reindexLeaf(i LeafIndex, old, leaf *LeafNode) {
 	if !slices.Equal(old.Capabilities.Extensions, leaf.Capabilities.Extensions) ||
 		!slices.Equal(old.Capabilities.Proposals, leaf.Capabilities.Proposals) ||
 		!slices.Equal(old.Capabilities.Credentials, leaf.Capabilities.Credentials) ||
+		!sameExtension(old.Extensions, leaf.Extensions, ExtensionAppDataDictionary) ||
 		old.Credential.Type != leaf.Credential.Type {
 		e.unindexLeaf(i, old)
 		e.indexLeaf(i, leaf)
@@ -197,7 +200,21 @@ func (e *treeEdit) reindexLeaf(i LeafIndex, old, leaf *LeafNode) {
 	}
 }
 
-func (e *treeEdit) countCapabilities(c *Capabilities, by int32) {
+// sameExtension reports whether both lists have the same extension of type t, or
+// none.
+func sameExtension(x, y Extensions, t ExtensionType) bool {
+	a, inX := x.Find(t)
+	b, inY := y.Find(t)
+	return inX == inY && bytes.Equal(a, b)
+}
+
+func (e *treeEdit) countCapabilities(l *LeafNode, by int32) {
+	c := &l.Capabilities
+	// What does not decode lists nothing; validateLeaf refuses it.
+	if lists, err := l.Extensions.components(); err == nil {
+		eachOnce(lists.app, func(id ComponentID) { e.count(componentCapability(id), by) })
+		eachOnce(lists.safeAAD, func(id ComponentID) { e.count(safeAADCapability(id), by) })
+	}
 	eachOnce(c.Extensions, func(t ExtensionType) { e.count(extensionCapability(t), by) })
 	eachOnce(c.Proposals, func(t ProposalType) { e.count(proposalCapability(t), by) })
 	eachOnce(c.Credentials, func(t CredentialType) { e.count(credentialCapability(t), by) })

@@ -121,7 +121,7 @@ func (c *config) checkExtensions(x Extensions, where string) error {
 	if t, ok := x.duplicate(); ok {
 		return invalid(RuleExtensionUnique, "%s has extension %v twice", where, t)
 	}
-	if _, err := x.AppData(); err != nil {
+	if _, err := x.components(); err != nil {
 		return broken(RuleAppDataFormat, err, "%s", where)
 	}
 	return nil
@@ -186,8 +186,8 @@ func (c *config) validateContextExtensions(s *suite, x Extensions) error {
 			return invalid(RuleExtensionContext, "a GroupContext has extension %v", t)
 		}
 	}
-	if _, err := x.RequiredCapabilities(); err != nil {
-		return broken(RuleExtensionContext, err, "GroupContext")
+	if _, err := x.demands(); err != nil {
+		return err
 	}
 	senders, err := x.ExternalSenders()
 	if err != nil {
@@ -229,11 +229,11 @@ func (c *config) validateGroupInfoExtensions(s *suite, x Extensions) error {
 	return nil
 }
 
-// checkRequired checks a new leaf against what the group requires
+// check checks a new leaf against what the group requires
 // (RFC 9420 §7.3, §13.4).
-func checkRequired(l *LeafNode, x Extensions, required *RequiredCapabilities) error {
+func (d *demands) check(l *LeafNode) error {
 	caps := &l.Capabilities
-	if required != nil {
+	if required := d.caps; required != nil {
 		if t, ok := missing(caps.Extensions, required.Extensions, ExtensionType.isDefault); ok {
 			return invalid(RuleLeafRequired, "a leaf node does not support the required extension %v", t)
 		}
@@ -244,12 +244,12 @@ func checkRequired(l *LeafNode, x Extensions, required *RequiredCapabilities) er
 			return invalid(RuleLeafRequired, "a leaf node does not support the required credential type %v", t)
 		}
 	}
-	for i := range x {
-		if !caps.SupportsExtension(x[i].Type) {
-			return invalid(RuleContextSupport, "a leaf node does not support extension %v of the GroupContext", x[i].Type)
+	for i := range d.extensions {
+		if t := d.extensions[i].Type; !caps.SupportsExtension(t) {
+			return invalid(RuleContextSupport, "a leaf node does not support extension %v of the GroupContext", t)
 		}
 	}
-	return nil
+	return d.checkComponents(l)
 }
 
 // missing returns the first value of want that is neither in have nor a default.
@@ -274,17 +274,21 @@ func missing[T ~uint16](have, want []T, isDefault func(T) bool) (T, bool) {
 // checkSupport checks that all members of a tree support what the group uses:
 // the credential types of all, the extensions of the GroupContext and what these
 // require (RFC 9420 §7.3, §12.1.7, §13.4). It looks at counters alone.
-func (t *ratchetTree) checkSupport(x Extensions, required *RequiredCapabilities) error {
+func (t *ratchetTree) checkSupport(d *demands) error {
 	for _, use := range t.credentialTypes() {
 		if !t.allSupportCredential(use.t) {
 			return invalid(RuleLeafCredentialSupport, "credential type %v is in use, and some member does not support it", use.t)
 		}
 	}
-	for i := range x {
-		if !t.allSupportExtension(x[i].Type) {
-			return invalid(RuleContextSupport, "the GroupContext has extension %v, which some member does not support", x[i].Type)
+	for i := range d.extensions {
+		if x := d.extensions[i].Type; !t.allSupportExtension(x) {
+			return invalid(RuleContextSupport, "the GroupContext has extension %v, which some member does not support", x)
 		}
 	}
+	if err := t.checkComponents(&d.components); err != nil {
+		return err
+	}
+	required := d.caps
 	if required == nil {
 		return nil
 	}
@@ -316,11 +320,11 @@ func (c *config) validateTree(t *ratchetTree, ctx *GroupContext) error {
 	if err := t.verifyStructure(); err != nil {
 		return err
 	}
-	required, err := ctx.Extensions.RequiredCapabilities()
+	demands, err := ctx.Extensions.demands()
 	if err != nil {
-		return broken(RuleExtensionContext, err, "GroupContext")
+		return err
 	}
-	if err := t.checkSupport(ctx.Extensions, required); err != nil {
+	if err := t.checkSupport(&demands); err != nil {
 		return err
 	}
 	type place struct {
