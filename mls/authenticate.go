@@ -5,7 +5,10 @@
 
 package mls
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+)
 
 // signContent signs a for the epoch whose encoded GroupContext is context.
 func (s *suite) signContent(a *authenticatedContent, key *SignaturePrivateKey, context []byte) error {
@@ -121,8 +124,11 @@ func (st *publicState) senderKey(c *FramedContent) ([]byte, error) {
 // checkFrame checks what the frame of a message says, before any work
 // (RFC 9420 §6).
 func (st *publicState) checkFrame(m *Message) error {
-	if n := len(m.Bytes()); n > st.cfg.limits.MaxMessage {
-		return invalid(RuleLimit, "message has %d octets, the limit is %d", n, st.cfg.limits.MaxMessage)
+	if m == nil {
+		return errors.New("mls: no message")
+	}
+	if err := st.cfg.checkSize(len(m.Bytes())); err != nil {
+		return err
 	}
 	id := m.GroupID()
 	if m.Public == nil && m.Private == nil {
@@ -136,6 +142,15 @@ func (st *publicState) checkFrame(m *Message) error {
 		if _, err := ParseSafeAAD(m.AuthenticatedData()); err != nil {
 			return broken(RuleSafeAAD, err, "authenticated_data")
 		}
+	}
+	return nil
+}
+
+// checkSize checks that n octets of a message are not too many, for others to
+// take as well as for this client.
+func (c *config) checkSize(n int) error {
+	if n > c.limits.MaxMessage {
+		return invalid(RuleLimit, "message has %d octets, the limit is %d", n, c.limits.MaxMessage)
 	}
 	return nil
 }

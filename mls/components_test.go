@@ -30,7 +30,9 @@ func init() {
 		return func(c *court) *Message { return c.commit(forgery{}, &GroupContextExtensions{Extensions{x}}) }
 	}
 	list := func(ids ...ComponentID) func(l *LeafNode) {
-		return func(l *LeafNode) { l.Extensions = Extensions{AppData{{ComponentAppComponents, ComponentsList(ids...)}}.Extension()} }
+		return func(l *LeafNode) {
+			l.Extensions = Extensions{AppData{{ComponentAppComponents, ComponentsList(ids...)}}.Extension()}
+		}
 	}
 	offences["TestComponentRules"] = []offence{
 		{rule: RuleAppComponents, name: "context", message: context(requiring([]ComponentID{chess}, nil))},

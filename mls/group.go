@@ -279,12 +279,18 @@ func (g *Group) Seal(data, aad []byte) (*Message, error) {
 	if err := g.checkAAD(aad); err != nil {
 		return nil, err
 	}
+	if err := g.cfg.checkSize(len(data)); err != nil {
+		return nil, err
+	}
 	a := g.content(WireFormatPrivateMessage, ContentApplication, aad)
 	a.content.Application = data
 	return g.protect(a)
 }
 
 func (g *Group) checkAAD(aad []byte) error {
+	if err := g.cfg.checkSize(len(aad)); err != nil {
+		return err
+	}
 	if !g.safeAAD {
 		return nil
 	}
@@ -312,7 +318,11 @@ func (g *Group) protect(a *authenticatedContent) (*Message, error) {
 	if a.wireFormat == WireFormatPublicMessage {
 		m := &PublicMessage{Content: a.content, auth: a.auth}
 		m.membershipTag = g.s.membershipTag(g.keys.secrets.membershipKey, a, g.ctxBytes)
-		return newMessage(&Message{Public: m}), nil
+		out := newMessage(&Message{Public: m})
+		if err := g.cfg.checkSize(len(out.raw)); err != nil {
+			return nil, err
+		}
+		return out, nil
 	}
 	return g.sealer().seal(a)
 }

@@ -249,7 +249,7 @@ func (v *passiveVector) run(t *testing.T, i int) {
 	cfg := &Config{
 		PSKs: psks, Authenticator: vectorAuthenticator{},
 		Time:   func() time.Time { return time.Unix(1700000000, 0) },
-		Limits: Limits{MaxLifetime: -1},
+		Limits: Limits{MaxLifetime: -1, ResumptionPSKs: 1 << 20},
 	}
 	m, err := ParseMessage(v.KeyPackage)
 	if err != nil {
@@ -280,7 +280,11 @@ func (v *passiveVector) run(t *testing.T, i int) {
 			if err != nil {
 				t.Fatalf("%d.%d: proposal: %v", i, e, err)
 			}
-			g = r.(*StagedProposal).Merge()
+			p, ok := r.(*StagedProposal)
+			if !ok {
+				t.Fatalf("%d.%d: proposal: %T", i, e, r)
+			}
+			g = p.Merge()
 		}
 		m, err := ParseMessage(epoch.Commit)
 		if err != nil {
@@ -290,7 +294,11 @@ func (v *passiveVector) run(t *testing.T, i int) {
 		if err != nil {
 			t.Fatalf("%d.%d: commit: %v", i, e, err)
 		}
-		if g, err = r.(*StagedCommit).Merge(); err != nil {
+		c, ok := r.(*StagedCommit)
+		if !ok {
+			t.Fatalf("%d.%d: commit: %T", i, e, r)
+		}
+		if g, err = c.Merge(); err != nil {
 			t.Fatalf("%d.%d: %v", i, e, err)
 		}
 		if !bytes.Equal(g.EpochAuthenticator(), epoch.EpochAuthenticator) {

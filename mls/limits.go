@@ -7,8 +7,9 @@ import "time"
 // Limits bound sizes, counts and work. A zero field means its default; negative
 // means none at all (of what is kept) or no limit (of what is accepted).
 type Limits struct {
-	// MaxMessage is the size of a message in octets. Default 16 MiB: a Welcome
-	// with the tree of 20,000 members.
+	// MaxMessage is the size of a message in octets, also of one that is sent.
+	// Default 16 MiB: a Welcome with the tree of 20,000 members. MLS itself ends at
+	// 2^30-1.
 	MaxMessage int
 	// MaxMembers is the number of leaves of the tree, blank ones included. Default
 	// 131,072.
@@ -79,7 +80,7 @@ func kept(v, def int) int {
 }
 
 func (l Limits) resolve() Limits {
-	l.MaxMessage = accepted(l.MaxMessage, DefaultMaxMessage)
+	l.MaxMessage = min(accepted(l.MaxMessage, DefaultMaxMessage), maxVarint)
 	l.MaxMembers = min(accepted(l.MaxMembers, DefaultMaxMembers), 1<<24)
 	l.MaxProposals = accepted(l.MaxProposals, DefaultMaxProposals)
 	l.MaxPending = accepted(l.MaxPending, DefaultMaxPending)

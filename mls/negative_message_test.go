@@ -175,6 +175,40 @@ func init() {
 			return err
 		}},
 
+		{rule: RuleLimit, name: "sealed", cfg: func(c *Config) { c.Limits.MaxMessage = 8000 }, check: func(c *court) error {
+			before := c.f.g.Save()
+			_, err := c.f.g.Seal(make([]byte, 8001), nil)
+			if !bytes.Equal(before, c.f.g.Save()) {
+				c.Error("a key was used for a message that is too large")
+			}
+			return err
+		}},
+		{rule: RuleLimit, name: "sealed-with-padding", cfg: func(c *Config) { c.Limits.MaxMessage = 8000 }, check: func(c *court) error {
+			before := c.f.g.Save()
+			_, err := c.f.g.Seal(make([]byte, 7900), nil)
+			if !bytes.Equal(before, c.f.g.Save()) {
+				c.Error("a key was used for a message that is too large")
+			}
+			return err
+		}},
+		{rule: RuleLimit, name: "sealed-aad", cfg: func(c *Config) { c.Limits.MaxMessage = 8000 }, check: func(c *court) error {
+			_, err := c.f.g.Seal(nil, make([]byte, 8001))
+			return err
+		}},
+		{rule: RuleLimit, name: "sent-commit", cfg: func(c *Config) { c.Limits.MaxMessage = 8000 }, check: func(c *court) error {
+			_, err := c.f.g.Commit(&CommitOptions{AAD: make([]byte, 7900)})
+			return err
+		}},
+		{rule: RuleLimit, name: "sent-private-commit", cfg: func(c *Config) { c.Limits.MaxMessage = 8000 }, check: func(c *court) error {
+			_, err := c.f.g.Commit(&CommitOptions{AAD: make([]byte, 7900), Wire: WireFormatPrivateMessage})
+			return err
+		}},
+		{rule: RuleLimit, name: "last-epoch", check: func(c *court) error {
+			f := fabricate(c, nil, suite1, 3, true)
+			f.st.ctx.Epoch = 1<<64 - 1
+			_, err := f.group(0).Commit(nil)
+			return err
+		}},
 		{rule: RuleExternalContent, name: "commit", message: commit(forgery{content: sender(Sender{SenderExternal, 0})})},
 		{rule: RuleExternalProposalType, name: "update", message: external(0, func(c *court) Proposal { return c.update(nil) })},
 		{rule: RuleExternalProposalType, name: "external-init", message: external(0, func(c *court) Proposal { return &ExternalInit{make([]byte, 32)} })},

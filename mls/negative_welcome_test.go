@@ -107,6 +107,14 @@ func init() {
 			y: forgery{psks: [][]byte{one[0], one[0]}}, list: []Proposal{psk(ResumptionBranch), psk(ResumptionReInit)},
 			after: func(c *court, v *visited) { v.options.PSKs = known },
 		}.join},
+		{rule: RuleLimit, name: "welcome-psks", cfg: func(c *Config) {
+			c.Limits.MaxProposals = 4
+			c.PSKs = PSKFunc(func(*PreSharedKeyID) ([]byte, error) { panic("a key is looked up for a Welcome with too many") })
+		}, check: secrets(func(gs *groupSecrets) {
+			for range 5 {
+				gs.psks = append(gs.psks, PreSharedKeyID{Type: PSKExternal, ID: []byte("feud"), Nonce: make([]byte, 32)})
+			}
+		})},
 		{rule: RulePSKNonce, name: "welcome", check: secrets(func(gs *groupSecrets) { gs.psks = []PreSharedKeyID{{Type: PSKExternal, ID: []byte("feud")}} })},
 		{rule: RuleGroupInfoSignature, name: "welcome", check: visit{after: func(c *court, v *visited) {}, before: func(c *court) {}, y: forgery{groupInfoKey: must(GenerateSignatureKey(suite1, nil))}}.join},
 		{rule: RuleGroupInfoSignature, name: "welcome-blank", check: info(func(gi *GroupInfo) { gi.Signer = 7 })},

@@ -55,7 +55,7 @@ func ratchetOf(t ContentType) ratchetKind {
 const senderDataLen = 12
 
 // seal encrypts signed content (RFC 9420 §6.3.1). The message is put together and
-// encrypted in one piece of memory. It uses up a message key even when it fails.
+// encrypted in one piece of memory. It may use up a message key even when it fails.
 func (k sealer) seal(a *authenticatedContent) (*Message, error) {
 	c := &a.content
 	leaf, ok := c.Sender.Leaf()
@@ -77,7 +77,11 @@ func (k sealer) seal(a *authenticatedContent) (*Message, error) {
 
 	const frame = 4 // version and wire format
 	ctLen, sdLen := len(plain.b)+k.s.nt, senderDataLen+k.s.nt
-	raw := make([]byte, 0, frame+len(c.GroupID)+len(c.AuthenticatedData)+sdLen+ctLen+8+1+4*4)
+	most := frame + len(c.GroupID) + len(c.AuthenticatedData) + sdLen + ctLen + 8 + 1 + 4*4
+	if err := k.cfg.checkSize(most); err != nil {
+		return nil, err
+	}
+	raw := make([]byte, 0, most)
 	m := &PrivateMessage{GroupID: c.GroupID, Epoch: c.Epoch, ContentType: c.ContentType, AuthenticatedData: c.AuthenticatedData}
 	raw = appendU16(appendU16(raw, uint16(MLS10)), uint16(WireFormatPrivateMessage))
 	raw = m.appendContentAAD(raw)

@@ -59,10 +59,12 @@ func (g *Group) Branch(id GroupID, members []*KeyPackage, o *DeriveOptions) (*Pe
 	if bytes.Equal(id, g.ctx.GroupID) {
 		return nil, errors.New("mls: a branch must have an id of its own")
 	}
-	for i, kp := range members {
-		if kp == nil || !g.hasMemberLike(kp.LeafNode) {
-			return nil, invalid(RuleWelcomeBranch, "key package %d belongs to no member of the group", i)
-		}
+	leaves, err := leavesOf(members)
+	if err != nil {
+		return nil, err
+	}
+	if i, ok := g.strangerAmong(leaves); ok {
+		return nil, invalid(RuleWelcomeBranch, "key package %d belongs to no member of the group", i)
 	}
 	var x Extensions
 	if o != nil {
@@ -129,25 +131,44 @@ func (g *Group) findResumption(epoch uint64) []byte {
 	return nil
 }
 
-// hasMemberLike reports whether a member of the group presents the same
-// identifiers as a leaf of another group, according to the application.
-func (g *Group) hasMemberLike(leaf *LeafNode) bool {
-	found := false
-	g.tree.eachLeaf(func(_ LeafIndex, l *LeafNode) bool {
-		found = l.Credential.Equal(leaf.Credential) || g.cfg.auth.ValidateSuccessor(l, leaf) == nil
-		return !found
-	})
-	return found
+// strangerAmong returns a leaf of another group to which no member of this group
+// presents the same identifiers, according to the application.
+func (g *Group) strangerAmong(leaves []*LeafNode) (int, bool) {
+	same := make(map[string]bool, g.MemberCount())
+	for m := range g.Members() {
+		same[string(m.Leaf.Credential.appendTo(nil))] = true
+	}
+	for i, leaf := range leaves {
+		known := same[string(leaf.Credential.appendTo(nil))]
+		for m := range g.Members() {
+			if known {
+				break
+			}
+			known = g.cfg.auth.ValidateSuccessor(m.Leaf, leaf) == nil
+		}
+		if !known {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+func leavesOf(members []*KeyPackage) ([]*LeafNode, error) {
+	leaves := make([]*LeafNode, len(members))
+	for i, kp := range members {
+		if kp == nil {
+			return nil, fmt.Errorf("mls: key package %d is nil", i)
+		}
+		leaves[i] = kp.LeafNode
+	}
+	return leaves, nil
 }
 
 // coveredBy checks that every member but this client has a key package.
 func (g *Group) coveredBy(members []*KeyPackage) error {
-	leaves := make([]*LeafNode, 0, len(members))
-	for i, kp := range members {
-		if kp == nil {
-			return fmt.Errorf("mls: key package %d is nil", i)
-		}
-		leaves = append(leaves, kp.LeafNode)
+	leaves, err := leavesOf(members)
+	if err != nil {
+		return err
 	}
 	if i, ok := g.missingFrom(leaves, g.self); !ok {
 		return invalid(RuleWelcomeReInit, "member %d has no key package for the new group", i)
@@ -210,10 +231,8 @@ func (j *joining) checkParent(st *publicState) error {
 		if st.ctx.Version != parent.ctx.Version || st.s != parent.s {
 			return invalid(rule, "the branch has version %d and cipher suite %v, its parent %v", st.ctx.Version, st.s.cipher, parent.s.cipher)
 		}
-		for i, l := range leaves {
-			if !parent.hasMemberLike(l) {
-				return invalid(rule, "member %d of the branch is no member of its parent", i)
-			}
+		if i, ok := parent.strangerAmong(leaves); ok {
+			return invalid(rule, "member %d of the branch is no member of its parent", i)
 		}
 		return nil
 	}

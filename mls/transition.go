@@ -8,6 +8,7 @@ package mls
 import (
 	"bytes"
 	"errors"
+	"math"
 )
 
 // A transition leads from one epoch to the next. Nothing of it shows in the
@@ -36,6 +37,9 @@ type transition struct {
 func (st *publicState) begin(l *proposalList, use pskUse, from origin) (*transition, error) {
 	if err := st.frozen(); err != nil {
 		return nil, err
+	}
+	if st.ctx.Epoch == math.MaxUint64 {
+		return nil, invalid(RuleLimit, "the group has no epoch left")
 	}
 	if err := st.validateList(l, use, from); err != nil {
 		return nil, err

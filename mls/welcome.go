@@ -166,6 +166,10 @@ func (j *joining) open(w *Welcome) error {
 }
 
 func (j *joining) findPSKs() error {
+	// Each stands for a proposal of one commit.
+	if n, most := len(j.secrets.psks), j.c.limits.MaxProposals; n > most {
+		return invalid(RuleLimit, "the Welcome has %d PSKs, the limit is %d", n, most)
+	}
 	for i := range j.secrets.psks {
 		id := &j.secrets.psks[i]
 		if n := len(id.Nonce); n != j.s.nh {
