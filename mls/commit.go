@@ -74,11 +74,14 @@ type PendingCommit struct {
 	unused    []ProposalInfo
 	next      *Group
 
-	// base and baseTree are where a member's commit starts from; nil for an external
-	// commit. stored is the rest of a commit that was restored without its group.
-	base     *GroupContext
-	baseTree *ratchetTree
-	stored   []byte
+	// base, baseTree and basePrivate are where a member's commit starts from; nil for
+	// an external commit. stored is the rest of a commit that was restored without its
+	// group.
+	base        *GroupContext
+	baseTree    *ratchetTree
+	basePrivate *treePrivate
+	stored      []byte
+	merged      bool
 }
 
 // Message returns the commit, to be sent to the members.
@@ -115,13 +118,19 @@ func (p *PendingCommit) Merge() (*Group, error) {
 	if p.next == nil {
 		return nil, errors.New("mls: the pending commit was discarded, or restored without its group: see Bind")
 	}
+	p.merged = true
 	return p.next, nil
 }
 
-// Discard wipes the secrets of a commit that lost its race.
+// Discard wipes the secrets of a commit that lost its race: the epoch that it would
+// have begun, and the committer's fresh keys. After Merge it does nothing.
 func (p *PendingCommit) Discard() {
+	if p.merged {
+		return
+	}
 	if p.next != nil {
 		p.next.keys.wipe()
+		p.next.private.wipeBut(p.basePrivate)
 		p.next = nil
 	}
 	wipe(p.stored)

@@ -250,7 +250,7 @@ func (c *committing) make(t *transition, format WireFormat) (*PendingCommit, err
 		return nil, err
 	}
 	t.confirm(a)
-	p := &PendingCommit{change: t.change, unused: c.unused, base: g.ctx, baseTree: g.tree}
+	p := &PendingCommit{change: t.change, unused: c.unused, base: g.ctx, baseTree: g.tree, basePrivate: g.private}
 	k := &keying{g.cfg, t, a, c.path, g.keys.secrets.initSecret, commitSecret, pskSecret}
 	err = k.begin(p, c.o, func(st publicState, e *epochSecrets) *Group { return g.advance(st, me, private, e) })
 	wipe(pskSecret)

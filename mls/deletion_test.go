@@ -215,3 +215,114 @@ func forms(secret []byte) [][]byte {
 		[]byte(base64.StdEncoding.EncodeToString(secret)[:20]),
 	}
 }
+
+// TestDiscard: a commit that does not take effect leaves none of its secrets, and
+// takes none away that is still needed.
+func TestDiscard(t *testing.T) {
+	tg := newTestGroup(t, nil, suite1, "juliet", "romeo", "nurse")
+	tg.commit("romeo", nil)
+	juliet, romeo := tg.members["juliet"], tg.members["romeo"]
+	_, romeo, err := romeo.ProposeUpdate(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secretsOf := func(g *Group) map[string][]byte {
+		m := map[string][]byte{
+			"init_secret": bytes.Clone(g.keys.secrets.initSecret), "exporter_secret": bytes.Clone(g.keys.secrets.exporterSecret),
+			"the root's key": bytes.Clone(g.private.path[1].bytes()),
+		}
+		return m
+	}
+
+	p, err := juliet.Commit(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := romeo.Process(wire(t, p.Message()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := r.(*StagedCommit)
+	restored, err := juliet.UnmarshalPendingCommit(p.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, copied, theirs := p.next, restored.next, s.next
+	secrets := secretsOf(mine)
+	secrets["the committer's leaf key"] = bytes.Clone(mine.private.leaf.bytes())
+	for name, secret := range secrets {
+		if !holds(mine, secret) || !holds(copied, secret) {
+			t.Fatalf("%s: the test looks for nothing", name)
+		}
+	}
+	p.Discard()
+	restored.Discard()
+	s.Discard()
+	for name, secret := range secrets {
+		if holds(p, secret) || holds(mine, secret) || holds(restored, secret) || holds(copied, secret) {
+			t.Errorf("%s is still in the pending commit", name)
+		}
+		if holds(s, secret) || holds(theirs, secret) {
+			t.Errorf("%s is still in the staged commit", name)
+		}
+	}
+	if _, err := p.Merge(); err == nil {
+		t.Error("a discarded commit was merged")
+	}
+	if _, err := s.Merge(); err == nil || s.Removed() {
+		t.Errorf("a discarded commit was merged, or removes: %v", err)
+	}
+
+	// Nobody has lost what the epoch needs, nor romeo the keys of his Update.
+	tg.members["romeo"] = romeo
+	tg.say("romeo", "shall I hear more")
+	tg.say("juliet", "goodnight")
+	tg.commit("nurse", nil)
+	tg.agree()
+}
+
+// TestDiscardAfterMerge: it does nothing, so that it can be deferred.
+func TestDiscardAfterMerge(t *testing.T) {
+	tg := newTestGroup(t, nil, suite1, "juliet", "romeo")
+	p, err := tg.members["juliet"].Commit(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := tg.members["romeo"].Process(wire(t, p.Message()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := r.(*StagedCommit)
+	if tg.members["juliet"], err = p.Merge(); err != nil {
+		t.Fatal(err)
+	}
+	if tg.members["romeo"], err = s.Merge(); err != nil {
+		t.Fatal(err)
+	}
+	p.Discard()
+	s.Discard()
+	tg.public = nil
+	tg.say("romeo", "still here")
+	tg.say("juliet", "so am I")
+	tg.commit("juliet", nil)
+	tg.agree()
+}
+
+// TestDiscardPrivateCommit: the key of a PrivateMessage that was staged and
+// discarded is not used up: the message can be processed again.
+func TestDiscardPrivateCommit(t *testing.T) {
+	tg := newTestGroup(t, nil, suite1, "juliet", "romeo")
+	p, err := tg.members["juliet"].Commit(&CommitOptions{Wire: WireFormatPrivateMessage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r, err := tg.members["romeo"].Process(wire(t, p.Message()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.(*StagedCommit).Discard()
+	}
+	tg.deliver("juliet", p)
+	tg.agree()
+}

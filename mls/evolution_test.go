@@ -76,6 +76,9 @@ func TestExternalJoinWithSelfRemove(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, _, err := next.ProposeSelfRemove(nil); err == nil {
+		t.Error("a second SelfRemove in one epoch was sent")
+	}
 	tg.members["mercutio"] = next
 	tg.receiveProposal("mercutio", m)
 	if _, err := tg.members["mercutio"].Commit(nil); err != nil {

@@ -230,6 +230,9 @@ func (w *world) propose() {
 	case 6:
 		m, next, err = g.ProposeAppData(&AppDataUpdate{Component: 0x8000, Op: AppDataUpdateOp, Update: []byte{byte(w.r.IntN(256))}}, o)
 	default:
+		if g.isLeaving() {
+			return // once is enough
+		}
 		m, next, err = g.ProposeSelfRemove(nil)
 	}
 	w.must(err)

@@ -158,6 +158,6 @@ func (p *PendingCommit) Bind(g *Group) error {
 	next.keys.messages.changes.all = true
 	g.cfg.limitSecretTree(next.keys.messages)
 	next.keepPast(g)
-	p.next, p.base, p.baseTree = next, g.ctx, g.tree
+	p.next, p.base, p.baseTree, p.basePrivate = next, g.ctx, g.tree, g.private
 	return nil
 }

@@ -5,6 +5,7 @@ package mls
 import (
 	"bytes"
 	"errors"
+	"slices"
 )
 
 // Received is the outcome of [Group.Process]: an *[ApplicationMessage], a
@@ -82,8 +83,10 @@ type StagedCommit struct {
 	g      *Group
 	change *Change
 	refs   []ProposalRef
-	next   *Group // nil: this client is removed
+	next   *Group // nil: this client is removed, or the commit was discarded
 	key    *messageKey
+
+	removed, merged bool
 }
 
 // Change returns what the commit does.
@@ -93,18 +96,45 @@ func (s *StagedCommit) Change() *Change { return s.change }
 func (s *StagedCommit) UsedProposals() []ProposalRef { return s.refs }
 
 // Removed reports whether the commit removes this client.
-func (s *StagedCommit) Removed() bool { return s.next == nil }
+func (s *StagedCommit) Removed() bool { return s.removed }
 
 // ErrRemoved says that this client is no longer a member.
 var ErrRemoved = errors.New("mls: this client was removed from the group")
 
 // Merge returns the group with the commit in effect, or [ErrRemoved].
 func (s *StagedCommit) Merge() (*Group, error) {
+	if s.next == nil && !s.removed {
+		return nil, errors.New("mls: the staged commit was discarded")
+	}
+	s.merged = true
 	s.g.spend(&s.key)
-	if s.next == nil {
+	if s.removed {
 		return nil, ErrRemoved
 	}
 	return s.next, nil
+}
+
+// Discard wipes the secrets of the epoch to which the commit would lead: for one
+// that the application does not accept. After Merge it does nothing.
+func (s *StagedCommit) Discard() {
+	if s.merged {
+		return
+	}
+	if s.key != nil {
+		s.key.wipe()
+		s.key = nil
+	}
+	if s.next == nil {
+		return
+	}
+	s.next.keys.wipe()
+	keep := *s.g.private
+	keep.path = slices.Clone(keep.path)
+	for _, u := range s.g.ownUpdates { // it may yet be committed
+		keep.path = append(keep.path, u.key)
+	}
+	s.next.private.wipeBut(&keep)
+	s.next = nil
 }
 
 // spend consumes the key of a handshake message that has taken effect.
@@ -238,7 +268,7 @@ func (g *Group) processHandshake(a *authenticatedContent, key *messageKey) (Rece
 	for i := range t.change.Removed {
 		if t.change.Removed[i].Index == g.self {
 			t.confirm(a)
-			s.change = t.change
+			s.change, s.removed = t.change, true
 			return s, nil
 		}
 	}

@@ -4,6 +4,7 @@ package mls
 
 import (
 	"errors"
+	"slices"
 )
 
 // ProposeOptions are choices for a proposal; nil means the defaults.
@@ -35,6 +36,9 @@ func (g *Group) propose(p Proposal, o *ProposeOptions, own *ownUpdate) (*Message
 	if err := g.checkAAD(o.AAD); err != nil {
 		return nil, nil, err
 	}
+	if _, ok := p.(*SelfRemove); ok && g.isLeaving() {
+		return nil, nil, errors.New("mls: this client has proposed to leave already in this epoch")
+	}
 	a := g.content(format, ContentProposal, o.AAD)
 	a.content.Proposal = p
 	if err := g.s.signContent(a, g.me.Key, g.ctxBytes); err != nil {
@@ -62,6 +66,15 @@ func (g *Group) propose(p Proposal, o *ProposeOptions, own *ownUpdate) (*Message
 		return nil, nil, err
 	}
 	return m, &next, nil
+}
+
+// isLeaving reports whether a SelfRemove of this client is pending: it must not send
+// a second one (draft-ietf-mls-extensions, SelfRemove Proposal).
+func (g *Group) isLeaving() bool {
+	return slices.ContainsFunc(g.pending, func(p *pendingProposal) bool {
+		_, ok := p.proposal.(*SelfRemove)
+		return ok && p.sender == Sender{SenderMember, uint32(g.self)}
+	})
 }
 
 // ProposeAdd proposes to add the owner of a key package.
