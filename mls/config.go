@@ -59,6 +59,10 @@ type Config struct {
 	// refuses commits that the others accepted, and is out of the group. What this
 	// client sends is always checked.
 	CheckReceivedLifetimes bool
+	// SealWithPending lets application data be sent while proposals are pending, for
+	// an application that sees to their commit in another way: RFC 9420 §12.4 forbids
+	// it, so that who is proposed to be removed reads nothing that follows.
+	SealWithPending bool
 	// Limits bound what others can make this client do.
 	Limits Limits
 }
@@ -79,7 +83,9 @@ type config struct {
 	psks    PSKStore
 	padding func(int) int
 	checkRx bool
-	limits  Limits
+
+	sealPending bool
+	limits      Limits
 }
 
 // lockedReader lets worker goroutines share a caller's source of randomness.
@@ -115,7 +121,8 @@ func (c *Config) build() *config {
 		now: c.Time, suites: c.Suites, extra: c.Capabilities, grease: !c.NoGREASE,
 		auth: c.Authenticator, policy: c.Policy, appData: c.AppData, psks: c.PSKs,
 		components: c.Components, safeAADs: c.SafeAADComponents,
-		padding: c.Padding, checkRx: c.CheckReceivedLifetimes, limits: c.Limits.resolve(),
+		sealPending: c.SealWithPending,
+		padding:     c.Padding, checkRx: c.CheckReceivedLifetimes, limits: c.Limits.resolve(),
 	}
 	if c.Rand != nil {
 		r.rand = &lockedReader{r: c.Rand}

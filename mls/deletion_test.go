@@ -221,8 +221,9 @@ func forms(secret []byte) [][]byte {
 func TestDiscard(t *testing.T) {
 	tg := newTestGroup(t, nil, suite1, "juliet", "romeo", "nurse")
 	tg.commit("romeo", nil)
+	tg.public = nil
 	juliet, romeo := tg.members["juliet"], tg.members["romeo"]
-	_, romeo, err := romeo.ProposeUpdate(nil, nil)
+	update, romeo, err := romeo.ProposeUpdate(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,10 +276,11 @@ func TestDiscard(t *testing.T) {
 
 	// Nobody has lost what the epoch needs, nor romeo the keys of his Update.
 	tg.members["romeo"] = romeo
-	tg.say("romeo", "shall I hear more")
 	tg.say("juliet", "goodnight")
+	tg.receiveProposal("romeo", update)
 	tg.commit("nurse", nil)
 	tg.agree()
+	tg.say("romeo", "with fresh keys")
 }
 
 // TestDiscardAfterMerge: it does nothing, so that it can be deferred.

@@ -26,6 +26,9 @@ var (
 	// ErrMissingProposal: a commit refers to a proposal that was not received.
 	// Process it first, then the commit again.
 	ErrMissingProposal = errors.New("mls: commit refers to a proposal that was not received")
+	// ErrPendingProposals: application data must wait until the proposals that were
+	// received are committed, or dropped by ClearProposals (RFC 9420 §12.4).
+	ErrPendingProposals = errors.New("mls: proposals are pending: commit before sending application data")
 	// ErrMissingPSK: a pre-shared key is not at hand.
 	ErrMissingPSK = errors.New("mls: pre-shared key is not available")
 )

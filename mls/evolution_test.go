@@ -336,7 +336,7 @@ func TestBranch(t *testing.T) {
 // TestIdentityChange replaces credential and signature key, by commit and by
 // Update.
 func TestIdentityChange(t *testing.T) {
-	cfg := &Config{Authenticator: vectorAuthenticator{}}
+	cfg := &Config{Authenticator: vectorAuthenticator{}, SealWithPending: true}
 	tg := newTestGroup(t, cfg, suite1, "juliet", "romeo")
 	tg.commit("juliet", &CommitOptions{Update: &LeafChange{Identity: testIdentity(t, suite1, "juliet")}})
 	tg.agree()
@@ -450,5 +450,29 @@ func TestSafeExport(t *testing.T) {
 	}
 	if !bytes.Equal(secrets[0], secrets[1]) {
 		t.Error("the exported secrets differ")
+	}
+}
+
+// TestSealWithPending: application data waits for the commit of what was proposed
+// (RFC 9420 §12.4), unless the application says otherwise.
+func TestSealWithPending(t *testing.T) {
+	for _, cfg := range []*Config{nil, {SealWithPending: true}} {
+		tg := newTestGroup(t, cfg, suite1, "juliet", "romeo", "mercutio")
+		tg.propose("juliet", func(g *Group) (*Message, *Group, error) { return g.ProposeRemove(tg.members["mercutio"].self, nil) })
+		for _, name := range []string{"juliet", "romeo"} {
+			before := tg.members[name].Save()
+			_, err := tg.members[name].Seal([]byte("for our ears only"), nil)
+			if cfg != nil {
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				continue
+			}
+			if !errors.Is(err, ErrPendingProposals) || !bytes.Equal(before, tg.members[name].Save()) {
+				t.Errorf("%s speaks while a removal is pending: %v", name, err)
+			}
+		}
+		tg.commit("romeo", nil)
+		tg.say("juliet", "for our ears only")
 	}
 }

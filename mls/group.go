@@ -271,10 +271,14 @@ func (g *Group) sealer() sealer {
 // Seal encrypts data to the members (RFC 9420 §6.3, §15). aad is authenticated
 // and readable by all who see the message. Sealing uses up a message key: store
 // the group (see [Group.Delta]) before the message is sent, so that a crash
-// cannot use the key again.
+// cannot use the key again. While proposals are pending it fails with
+// [ErrPendingProposals]: who is to be removed must not read on.
 func (g *Group) Seal(data, aad []byte) (*Message, error) {
 	if err := g.frozen(); err != nil {
 		return nil, err
+	}
+	if len(g.pending) > 0 && !g.cfg.sealPending {
+		return nil, ErrPendingProposals
 	}
 	if err := g.checkAAD(aad); err != nil {
 		return nil, err

@@ -146,11 +146,23 @@ func (w *world) format() WireFormat {
 	return WireFormatPublicMessage
 }
 
+// seal lets a member speak, after it has dropped what is pending.
+func (w *world) seal(g *Group, text string) *Message {
+	if len(g.pending) > 0 {
+		if _, err := g.Seal([]byte(text), nil); !errors.Is(err, ErrPendingProposals) {
+			w.t.Fatalf("a member speaks while proposals are pending: %v", err)
+		}
+		g = g.ClearProposals(func(ProposalInfo) bool { return true })
+	}
+	m, err := g.Seal([]byte(text), nil)
+	w.must(err)
+	return m
+}
+
 func (w *world) say() {
 	by := w.someone()
 	text := fmt.Sprintf("%s says %d", by, w.r.Uint64())
-	m, err := w.members[by].Seal([]byte(text), nil)
-	w.must(err)
+	m := w.seal(w.members[by], text)
 	l := letter{wire(w.t, m), by, text, w.members[by].Epoch(), make(map[string]bool)}
 	for name := range w.members {
 		if name != by {
@@ -465,14 +477,12 @@ func (w *world) reload() {
 // pry: who was removed reads nothing that is said now, and cannot be heard.
 func (w *world) pry() {
 	by := w.someone()
-	m, err := w.members[by].Seal([]byte("secret"), nil)
-	w.must(err)
+	m := w.seal(w.members[by], "secret")
 	for name, g := range w.former {
 		if _, err := g.Process(m); err == nil {
 			w.t.Fatalf("%s was removed and reads", name)
 		}
-		old, err := g.Seal([]byte("I am still here"), nil)
-		w.must(err)
+		old := w.seal(g, "I am still here")
 		if w.anyone().Epoch() == g.Epoch() {
 			w.t.Fatalf("%s was removed and is still in the epoch", name)
 		}

@@ -195,6 +195,7 @@ func TestUsedKeysAreGone(t *testing.T) {
 	}
 	ownKey = bytes.Clone(ownKey)
 	own.wipe()
+	romeo = romeo.ClearProposals(func(ProposalInfo) bool { return true })
 	romeo.mustSeal(t, "mine")
 	gone["the key of an own message"] = ownKey
 	check("an own message")
