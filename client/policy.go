@@ -21,6 +21,9 @@ func (c *Client) mlsConfig() *mls.Config {
 		Time:          c.cfg.Clock,
 		Suites:        c.suites(),
 		Authenticator: &authenticator{roots: c.cfg.Roots, now: c.cfg.clock},
+		// Some member commits what is pending within moments (see maintain.go); until
+		// then users may speak.
+		SealWithPending: true,
 	}
 }
 
