@@ -4,13 +4,7 @@ package mls
 
 import (
 	"bytes"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
-	"time"
 )
 
 func TestMessageProtectionVectors(t *testing.T) {
@@ -187,122 +181,6 @@ func TestWelcomeVectors(t *testing.T) {
 		e := s.epochSecretsFromJoiner(j.secrets.joinerSecret, nil, j.gi.Context.Bytes())
 		if !s.verifyMAC(e.confirmationKey, j.gi.Context.ConfirmedTranscriptHash, j.gi.ConfirmationTag) {
 			t.Errorf("%d: confirmation tag", i)
-		}
-	}
-}
-
-// TestPassiveClientVectors runs every file whose name begins with
-// passive-client-.
-func TestPassiveClientVectors(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(vectorDir(), "passive-client-*.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(files) == 0 {
-		if _, err := os.Stat(vectorDir()); errors.Is(err, fs.ErrNotExist) && os.Getenv("LOCKSTEP_VECTORS") == "" {
-			t.Skipf("OFFICIAL VECTORS NOT RUN: no %s; set LOCKSTEP_VECTORS", vectorDir())
-		}
-		t.Fatalf("no passive-client-*.json in %s", vectorDir())
-	}
-	for _, file := range files {
-		name := filepath.Base(file)
-		t.Run(strings.TrimSuffix(name, ".json"), func(t *testing.T) {
-			for i, v := range loadVectors[passiveVector](t, name) {
-				v.run(t, i)
-			}
-		})
-	}
-}
-
-type passiveVector struct {
-	CipherSuite  CipherSuite `json:"cipher_suite"`
-	ExternalPSKs []struct {
-		ID  hexBytes `json:"psk_id"`
-		PSK hexBytes `json:"psk"`
-	} `json:"external_psks"`
-	KeyPackage                hexBytes `json:"key_package"`
-	SignaturePriv             hexBytes `json:"signature_priv"`
-	EncryptionPriv            hexBytes `json:"encryption_priv"`
-	InitPriv                  hexBytes `json:"init_priv"`
-	Welcome                   hexBytes `json:"welcome"`
-	RatchetTree               hexBytes `json:"ratchet_tree"`
-	InitialEpochAuthenticator hexBytes `json:"initial_epoch_authenticator"`
-	Epochs                    []struct {
-		Proposals          []hexBytes `json:"proposals"`
-		Commit             hexBytes   `json:"commit"`
-		EpochAuthenticator hexBytes   `json:"epoch_authenticator"`
-	} `json:"epochs"`
-}
-
-// vectorAuthenticator lets members take whatever credential the generator of the
-// vectors gave them.
-type vectorAuthenticator struct{}
-
-func (vectorAuthenticator) ValidateCredential(Credential, []byte, CredentialUse) error { return nil }
-func (vectorAuthenticator) ValidateSuccessor(_, _ *LeafNode) error                     { return nil }
-
-func (v *passiveVector) run(t *testing.T, i int) {
-	psks := make(ExternalPSKs)
-	for _, p := range v.ExternalPSKs {
-		psks[string(p.ID)] = p.PSK
-	}
-	cfg := &Config{
-		PSKs: psks, Authenticator: vectorAuthenticator{},
-		Time:   func() time.Time { return time.Unix(1700000000, 0) },
-		Limits: Limits{MaxLifetime: -1, ResumptionPSKs: 1 << 20},
-	}
-	m, err := ParseMessage(v.KeyPackage)
-	if err != nil {
-		t.Fatalf("%d: %v", i, err)
-	}
-	kp, err := ImportKeyPackage(m.KeyPackage, v.InitPriv, v.EncryptionPriv, v.SignaturePriv)
-	if err != nil {
-		t.Fatalf("%d: %v", i, err)
-	}
-	w, err := ParseMessage(v.Welcome)
-	if err != nil {
-		t.Fatalf("%d: %v", i, err)
-	}
-	g, err := Join(cfg, w.Welcome, kp, &JoinOptions{Tree: v.RatchetTree})
-	if err != nil {
-		t.Fatalf("%d: joining: %v", i, err)
-	}
-	if !bytes.Equal(g.EpochAuthenticator(), v.InitialEpochAuthenticator) {
-		t.Fatalf("%d: the first epoch authenticator differs", i)
-	}
-	for e, epoch := range v.Epochs {
-		for _, b := range epoch.Proposals {
-			m, err := ParseMessage(b)
-			if err != nil {
-				t.Fatalf("%d.%d: %v", i, e, err)
-			}
-			r, err := g.Process(m)
-			if err != nil {
-				t.Fatalf("%d.%d: proposal: %v", i, e, err)
-			}
-			p, ok := r.(*StagedProposal)
-			if !ok {
-				t.Fatalf("%d.%d: proposal: %T", i, e, r)
-			}
-			g = p.Merge()
-		}
-		m, err := ParseMessage(epoch.Commit)
-		if err != nil {
-			t.Fatalf("%d.%d: %v", i, e, err)
-		}
-		r, err := g.Process(m)
-		if err != nil {
-			t.Fatalf("%d.%d: commit: %v", i, e, err)
-		}
-		c, ok := r.(*StagedCommit)
-		if !ok {
-			t.Fatalf("%d.%d: commit: %T", i, e, r)
-		}
-		if g, err = c.Merge(); err != nil {
-			t.Fatalf("%d.%d: %v", i, e, err)
-		}
-		if !bytes.Equal(g.EpochAuthenticator(), epoch.EpochAuthenticator) {
-			t.Fatalf("%d.%d: the epoch authenticator differs", i, e)
 		}
 	}
 }
