@@ -104,6 +104,7 @@ const (
 	RuleTreeUnmergedLeaf  Rule = "valn1408"
 	RuleTreeUnmergedPath  Rule = "valn1409"
 	RuleTreeParentKey     Rule = "valn1410"
+	RuleTreeKeyFormat     Rule = "tree-key-shape"
 
 	RuleExtensionUnique      Rule = "extension-unique"
 	RuleExtensionLeaf        Rule = "valn1601"
@@ -274,6 +275,7 @@ var ruleTable = []RuleInfo{
 	{Rule: RuleTreeParentHash, Section: "§7.9.2", Text: "every parent node is parent-hash valid"},
 	{Rule: RuleTreeUnmergedLeaf, Section: "§12.4.3.1", Text: "an unmerged leaf is a non-blank descendant"},
 	{Rule: RuleTreeUnmergedPath, Section: "§12.4.3.1", Text: "an unmerged leaf is listed by every non-blank node between"},
+	{Rule: RuleTreeKeyFormat, Section: "§7.6", Text: "the keys of parent nodes are public keys of the cipher suite, and none that makes others fail"},
 	{Rule: RuleTreeParentKey, Section: "§12.4.3.1", Text: "the key of a parent node appears in no other node"},
 
 	{Rule: RuleExtensionUnique, Section: "§13.4", Text: "an extension list has each type at most once"},

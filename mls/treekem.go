@@ -65,6 +65,18 @@ func (s *suite) pathKeys(pathSecret []byte) (*hpkePrivateKey, []byte, error) {
 
 func (s *suite) nextPathSecret(pathSecret []byte) []byte { return s.deriveSecret(pathSecret, "path") }
 
+// pathSecrets returns the path secrets of n nodes, of which first is the lowest, and
+// the commit secret that follows from the last.
+func (s *suite) pathSecrets(first []byte, n int) (secrets [][]byte, commitSecret []byte) {
+	secrets = make([][]byte, n)
+	next := first
+	for k := range secrets {
+		secrets[k] = next
+		next = s.nextPathSecret(next)
+	}
+	return secrets, next
+}
+
 // A newPath is the outcome of making an UpdatePath.
 type newPath struct {
 	redacted
@@ -112,17 +124,19 @@ func (e *treeEdit) makePath(rand io.Reader, self LeafIndex, leaf *LeafNode, key 
 		return nil, fmt.Errorf("mls: making path: %w", err)
 	}
 	n.path = &UpdatePath{Nodes: make([]UpdatePathNode, len(n.steps))}
-	for k, step := range n.steps {
-		n.secrets = append(n.secrets, secret)
-		priv, pub, err := s.pathKeys(secret)
+	n.secrets, n.commitSecret = s.pathSecrets(secret, len(n.steps))
+	// The chain of secrets is cheap, the key pairs are not.
+	if err := inParallel(len(n.steps), func(k int) error {
+		priv, pub, err := s.pathKeys(n.secrets[k])
 		if err != nil {
-			return nil, fmt.Errorf("mls: making path: %w", err)
+			return fmt.Errorf("mls: making path: %w", err)
 		}
-		n.private.path[step.at.level()-1] = priv
+		n.private.path[n.steps[k].at.level()-1] = priv
 		n.path.Nodes[k].EncryptionKey = pub
-		secret = s.nextPathSecret(secret)
+		return nil
+	}); err != nil {
+		return nil, err
 	}
-	n.commitSecret = secret
 
 	leaf.EncryptionKey = pub
 	leaf.Source = LeafNodeCommit
@@ -209,10 +223,10 @@ func (e *treeEdit) encryptPath(rand io.Reader, n *newPath, context []byte) error
 	})
 }
 
-// inParallel runs n independent pieces of work on all cores when there are enough
-// to be worth it, and returns the first error. No goroutine outlives the call.
+// inParallel runs n independent pieces of work, each a public-key operation or more,
+// on all cores, and returns the first error. No goroutine outlives the call.
 func inParallel(n int, work func(int) error) error {
-	const worthIt = 8
+	const worthIt = 2 // pieces for a goroutine: the shortest take tens of microseconds
 	workers := min(runtime.GOMAXPROCS(0), n/worthIt)
 	if workers < 2 {
 		for i := range n {
@@ -228,7 +242,7 @@ func inParallel(n int, work func(int) error) error {
 		next  int
 		first error
 	)
-	const batch = 4
+	batch := min(4, 1+n/(8*workers)) // small, so that all end at the same time
 	for range workers {
 		wg.Go(func() {
 			for {
@@ -322,20 +336,27 @@ func (e *treeEdit) openPath(p *treePrivate, steps []pathStep, path *UpdatePath, 
 // them against the public keys and stores them in p. It returns the commit secret
 // and wipes the path secret.
 func (s *suite) derivePath(p *treePrivate, steps []pathStep, nodes []UpdatePathNode, secret []byte) ([]byte, error) {
-	for k, step := range steps {
-		priv, pub, err := s.pathKeys(secret)
+	secrets, commitSecret := s.pathSecrets(secret, len(steps))
+	err := inParallel(len(steps), func(k int) error {
+		priv, pub, err := s.pathKeys(secrets[k])
 		if err != nil {
-			return nil, broken(RulePathKeys, err, "deriving the keys of node %d", step.at)
+			return broken(RulePathKeys, err, "deriving the keys of node %d", steps[k].at)
 		}
 		if !bytes.Equal(pub, nodes[k].EncryptionKey) {
-			return nil, invalid(RulePathKeys, "the path secret of node %d does not match its encryption_key", step.at)
+			priv.wipe()
+			return invalid(RulePathKeys, "the path secret of node %d does not match its encryption_key", steps[k].at)
 		}
-		p.path[step.at.level()-1] = priv
-		next := s.nextPathSecret(secret)
-		wipe(secret)
-		secret = next
+		p.path[steps[k].at.level()-1] = priv
+		return nil
+	})
+	for _, s := range secrets {
+		wipe(s)
 	}
-	return secret, nil
+	if err != nil {
+		wipe(commitSecret)
+		return nil, err
+	}
+	return commitSecret, nil
 }
 
 // privateFromWelcome derives the keys that a new member gets from the path

@@ -8,11 +8,31 @@ package mls
 
 import "slices"
 
-// verifyStructure checks unmerged leaves and parent hashes of every parent node.
+// verifyStructure checks key, unmerged leaves and parent hash of every parent node.
 // Uniqueness of keys was checked when the tree was built.
 func (t *ratchetTree) verifyStructure() error {
+	if err := t.verifyParentKeys(t.root, t.levels(), 0); err != nil {
+		return err
+	}
 	v := treeVerifier{t: t}
 	return v.verify(t.root, t.levels(), 0)
+}
+
+// verifyParentKeys checks that the keys of parents are keys: a joiner could not
+// encrypt to others, nor commit.
+func (t *ratchetTree) verifyParentKeys(n *treeNode, level uint, first LeafIndex) error {
+	if level == 0 || n.filled == 0 {
+		return nil
+	}
+	if n.parent != nil {
+		if err := t.s.checkHPKEPublicKey(n.parent.encryptionKey); err != nil {
+			return broken(RuleTreeKeyFormat, err, "node %d: encryption_key", parentAt(first, level))
+		}
+	}
+	if err := t.verifyParentKeys(n.left, level-1, first); err != nil {
+		return err
+	}
+	return t.verifyParentKeys(n.right, level-1, first+1<<(level-1))
 }
 
 type treeVerifier struct {

@@ -9,6 +9,7 @@ package mls
 import (
 	"errors"
 	"slices"
+	"sync"
 )
 
 // origin says where a leaf node or key package was met.
@@ -317,9 +318,6 @@ func (c *config) validateTree(t *ratchetTree, ctx *GroupContext) error {
 	if string(t.treeHash()) != string(ctx.TreeHash) {
 		return invalid(RuleTreeHash, "the tree does not have the tree_hash of the GroupContext")
 	}
-	if err := t.verifyStructure(); err != nil {
-		return err
-	}
 	demands, err := ctx.Extensions.demands()
 	if err != nil {
 		return err
@@ -336,9 +334,18 @@ func (c *config) validateTree(t *ratchetTree, ctx *GroupContext) error {
 		leaves = append(leaves, place{i, l})
 		return true
 	})
-	return inParallel(len(leaves), func(k int) error {
+	// The parents are checked beside the leaves, and win when both are wrong.
+	var parents error
+	var wg sync.WaitGroup
+	wg.Go(func() { parents = t.verifyStructure() })
+	err = inParallel(len(leaves), func(k int) error {
 		return c.validateLeaf(t.s, leaves[k].l, leafPlace{ctx.GroupID, leaves[k].i, received})
 	})
+	wg.Wait()
+	if parents != nil {
+		return parents
+	}
+	return err
 }
 
 // loadTree decodes a received tree and maps what is wrong with its shape to the
