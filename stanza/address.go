@@ -39,14 +39,12 @@ func (a *Addresses) Parse(el Element) error {
 	d := expect(el, NSAddress, "addresses")
 	d.noText()
 	a.Addresses = a.Addresses[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSAddress, "address") && d.room(len(a.Addresses), MaxItems) {
-			cd := d.child(c)
-			a.Addresses = append(a.Addresses, Address{
-				Type: cd.str("type", MaxID, ""), JID: cd.jidOpt("jid", ""), Delivered: cd.boolean("delivered"),
-			})
-			d.done(&cd)
-		}
+	for c := range d.list(NSAddress, "address", MaxItems) {
+		cd := d.child(c)
+		a.Addresses = append(a.Addresses, Address{
+			Type: cd.str("type", MaxID, ""), JID: cd.jidOpt("jid", ""), Delivered: cd.boolean("delivered"),
+		})
+		d.done(&cd)
 	}
 	return d.err
 }

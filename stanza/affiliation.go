@@ -195,14 +195,12 @@ func (a *Affiliations) Parse(el Element) error {
 	d := expect(el, NSDelivery, "affiliations")
 	d.noText()
 	a.Items = a.Items[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSDelivery, "affiliation") && d.room(len(a.Items), MaxItems) {
-			var item Affiliation
-			cd := d.child(c)
-			item.parse(&cd)
-			d.done(&cd)
-			a.Items = append(a.Items, item)
-		}
+	for c := range d.list(NSDelivery, "affiliation", MaxItems) {
+		var item Affiliation
+		cd := d.child(c)
+		item.parse(&cd)
+		d.done(&cd)
+		a.Items = append(a.Items, item)
 	}
 	a.Page = d.page(el)
 	return d.err

@@ -49,12 +49,10 @@ func parseItems(el Element, local string, jids []string, need bool) ([]string, e
 	d := expect(el, NSBlocking, local)
 	d.noText()
 	jids = jids[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSBlocking, "item") && d.room(len(jids), MaxItems) {
-			cd := d.child(c)
-			jids = append(jids, cd.jid("jid", ""))
-			d.done(&cd)
-		}
+	for c := range d.list(NSBlocking, "item", MaxItems) {
+		cd := d.child(c)
+		jids = append(jids, cd.jid("jid", ""))
+		d.done(&cd)
 	}
 	if need && len(jids) == 0 {
 		d.fail("no <item/>")

@@ -89,12 +89,10 @@ func (c *ClaimKeyPackages) Parse(el Element) error {
 		case e.Is(NSKeyPackages, "user") && d.room(len(c.Users), MaxItems):
 			cd := d.child(e)
 			u := ClaimUser{JID: cd.jid("jid", "")}
-			for f := e.First(); f.Valid(); f = f.Next() {
-				if f.Is(NSKeyPackages, "device") && cd.room(len(u.Devices), MaxRefs) {
-					fd := cd.child(f)
-					u.Devices = append(u.Devices, fd.device("id"))
-					cd.done(&fd)
-				}
+			for f := range cd.list(NSKeyPackages, "device", MaxRefs) {
+				fd := cd.child(f)
+				u.Devices = append(u.Devices, fd.device("id"))
+				cd.done(&fd)
 			}
 			d.done(&cd)
 			c.Users = append(c.Users, u)
@@ -225,10 +223,8 @@ func (c *Claimed) Parse(el Element) error {
 	c.ClaimID = d.str("claim-id", MaxID, c.ClaimID)
 	c.More = d.boolean("more")
 	c.Users = c.Users[:0]
-	for e := el.First(); e.Valid(); e = e.Next() {
-		if e.Is(NSKeyPackages, "user") && d.room(len(c.Users), MaxItems) {
-			c.Users = append(c.Users, claimedUser(&d, e))
-		}
+	for e := range d.list(NSKeyPackages, "user", MaxItems) {
+		c.Users = append(c.Users, claimedUser(&d, e))
 	}
 	return d.err
 }
@@ -236,10 +232,7 @@ func (c *Claimed) Parse(el Element) error {
 func claimedUser(parent *dec, e Element) ClaimedUser {
 	d := parent.child(e)
 	u := ClaimedUser{JID: d.jid("jid", ""), Status: d.claimStatus()}
-	for c := e.First(); c.Valid(); c = c.Next() {
-		if !c.Is(NSKeyPackages, "device") || !d.room(len(u.Devices), MaxRefs) {
-			continue
-		}
+	for c := range d.list(NSKeyPackages, "device", MaxRefs) {
 		cd := d.child(c)
 		dev := ClaimedDevice{ID: cd.device("id"), Status: cd.claimStatus()}
 		if k := cd.only(c, NSKeyPackages, "key-package"); k.Valid() {

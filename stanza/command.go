@@ -115,12 +115,10 @@ func (c *Command) Parse(el Element) error {
 		c.Form = new(Form)
 		d.set(c.Form.Parse(x))
 	}
-	for e := el.First(); e.Valid(); e = e.Next() {
-		if e.Is(NSCommands, "note") && d.room(len(c.Notes), MaxRefs) {
-			nd := d.textChild(e)
-			c.Notes = append(c.Notes, CommandNote{Type: nd.strOpt("type", MaxID, ""), Text: nd.textOf(e, MaxText, "")})
-			d.done(&nd)
-		}
+	for e := range d.list(NSCommands, "note", MaxRefs) {
+		nd := d.textChild(e)
+		c.Notes = append(c.Notes, CommandNote{Type: nd.strOpt("type", MaxID, ""), Text: nd.textOf(e, MaxText, "")})
+		d.done(&nd)
 	}
 	return d.err
 }

@@ -133,26 +133,21 @@ func (c *Commit) Parse(el Element) error {
 func memberChanges(parent *dec, e Element) *MemberChanges {
 	d := parent.child(e)
 	m := new(MemberChanges)
-	for c := e.First(); c.Valid(); c = c.Next() {
-		list := &m.Added
-		switch {
-		case c.Is(NSDelivery, "add"):
-		case c.Is(NSDelivery, "remove"):
-			list = &m.Removed
-		default:
-			continue
-		}
-		if !d.room(len(*list), MaxItems) {
-			break
-		}
+	m.Added = d.memberChanges("add")
+	m.Removed = d.memberChanges("remove")
+	parent.done(&d)
+	return m
+}
+
+func (d *dec) memberChanges(local string) (list []MemberChange) {
+	for c := range d.list(NSDelivery, local, MaxItems) {
 		cd := d.child(c)
-		*list = append(*list, MemberChange{
+		list = append(list, MemberChange{
 			JID: cd.jid("jid", ""), Device: cd.device("device"), KeyPackageRef: cd.base64Opt("kp-ref", MaxKeyPackageRef, nil),
 		})
 		d.done(&cd)
 	}
-	parent.done(&d)
-	return m
+	return list
 }
 
 // Accepted answers [Commit], [Proposal], [Send] and [Leave]: the payload of the

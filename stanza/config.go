@@ -36,23 +36,10 @@ type Config struct {
 }
 
 // Append appends the element.
-func (c *Config) Append(dst []byte) []byte {
-	dst = append(open(dst, NSDelivery, "config"), '>')
-	dst = c.Form.Append(dst)
-	return end(dst, "config")
-}
+func (c *Config) Append(dst []byte) []byte { return c.Form.appendIn(dst, NSDelivery, "config") }
 
 // Parse reads the element.
-func (c *Config) Parse(el Element) error {
-	d := expect(el, NSDelivery, "config")
-	d.noText()
-	if x := d.only(el, NSForm, "x"); x.Valid() {
-		d.set(c.Form.Parse(x))
-	} else {
-		d.fail("no form")
-	}
-	return d.err
-}
+func (c *Config) Parse(el Element) error { return c.Form.parseIn(el, NSDelivery, "config") }
 
 // GroupConfig is the content of the form urn:xmpp:mls:ds:0#config. In a form
 // each field is optional.

@@ -35,22 +35,11 @@ type ConsentConfig struct {
 
 // Append appends the element.
 func (c *ConsentConfig) Append(dst []byte) []byte {
-	dst = append(open(dst, NSKeyPackages, "config"), '>')
-	dst = c.Form.Append(dst)
-	return end(dst, "config")
+	return c.Form.appendIn(dst, NSKeyPackages, "config")
 }
 
 // Parse reads the element.
-func (c *ConsentConfig) Parse(el Element) error {
-	d := expect(el, NSKeyPackages, "config")
-	d.noText()
-	if x := d.only(el, NSForm, "x"); x.Valid() {
-		d.set(c.Form.Parse(x))
-	} else {
-		d.fail("no form")
-	}
-	return d.err
-}
+func (c *ConsentConfig) Parse(el Element) error { return c.Form.parseIn(el, NSKeyPackages, "config") }
 
 // ConsentPolicy says who may claim a user's key packages.
 type ConsentPolicy string

@@ -61,10 +61,8 @@ func (r *Reactions) Parse(el Element) error {
 	d.noText()
 	r.ID = d.str("id", MaxID, r.ID)
 	r.Reactions = r.Reactions[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSReactions, "reaction") && d.room(len(r.Reactions), MaxRefs) {
-			r.Reactions = append(r.Reactions, d.textOf(c, MaxReaction, ""))
-		}
+	for c := range d.list(NSReactions, "reaction", MaxRefs) {
+		r.Reactions = append(r.Reactions, d.textOf(c, MaxReaction, ""))
 	}
 	return d.err
 }

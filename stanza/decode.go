@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -93,6 +94,22 @@ func (d *dec) room(n, limit int) bool {
 	return d.err == nil
 }
 
+// list visits the children {space}local, of which there may be limit.
+func (d *dec) list(space, local string, limit int) iter.Seq[Element] {
+	return func(yield func(Element) bool) {
+		n := 0
+		for c := d.el.First(); c.Valid(); c = c.Next() {
+			if !c.Is(space, local) {
+				continue
+			}
+			if !d.room(n, limit) || !yield(c) {
+				return
+			}
+			n++
+		}
+	}
+}
+
 // noText refuses text where only elements belong.
 func (d *dec) noText() {
 	if d.el.HasText() {
@@ -173,9 +190,10 @@ func (d *dec) number(name string, v []byte, limit uint64) uint64 {
 	return n
 }
 
-// parseUint reads a decimal number without sign.
+// parseUint reads a decimal number, in the one way to write it: without sign
+// and leading zeros. The seq of a page is compared as text by others.
 func parseUint(v []byte) (uint64, bool) {
-	if len(v) == 0 || len(v) > 20 {
+	if len(v) == 0 || len(v) > 20 || v[0] == '0' && len(v) > 1 {
 		return 0, false
 	}
 	var n uint64
@@ -258,6 +276,16 @@ func (d *dec) base64Opt(name string, limit int, old []byte) []byte {
 		return old[:0]
 	}
 	return d.base64(name, limit, old)
+}
+
+// refs reads the references of MLS (RFC 9420 §5.2) in the children {space}local.
+func (d *dec) refs(space, local string, limit int, list [][]byte) [][]byte {
+	for c := range d.list(space, local, limit) {
+		cd := d.child(c)
+		list = append(list, cd.base64("ref", MaxKeyPackageRef, nil))
+		d.done(&cd)
+	}
+	return list
 }
 
 // content returns the base64 text of the element, decoded into the capacity of
@@ -384,9 +412,9 @@ func (d *dec) codes(name string, old []uint16) []uint16 {
 	return old
 }
 
-// parseCode reads "0x0001": one to four hexadecimal digits.
+// parseCode reads "0x0001": four hexadecimal digits, in lower case.
 func parseCode(v []byte) (uint16, bool) {
-	if len(v) < 3 || len(v) > 6 || v[0] != '0' || v[1] != 'x' {
+	if len(v) != 6 || v[0] != '0' || v[1] != 'x' {
 		return 0, false
 	}
 	var n uint16
@@ -400,14 +428,14 @@ func parseCode(v []byte) (uint16, bool) {
 	return n, true
 }
 
+// unhex gives the value of a hexadecimal digit in lower case, more than 15 for
+// any other character.
 func unhex(c byte) byte {
 	switch {
 	case c >= '0' && c <= '9':
 		return c - '0'
 	case c >= 'a' && c <= 'f':
 		return c - 'a' + 10
-	case c >= 'A' && c <= 'F':
-		return c - 'A' + 10
 	}
 	return 0xff
 }
@@ -517,4 +545,11 @@ func lang(el Element) string {
 		return ""
 	}
 	return string(v)
+}
+
+// parseEmpty reads an element that has only its name.
+func parseEmpty(el Element, space, local string) error {
+	d := expect(el, space, local)
+	d.noText()
+	return d.err
 }

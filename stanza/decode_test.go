@@ -107,7 +107,8 @@ func TestParseCode(t *testing.T) {
 		want uint16
 		ok   bool
 	}{
-		{"0x0001", 1, true}, {"0x1", 1, true}, {"0xF001", 0xf001, true}, {"0xffff", 0xffff, true},
+		{"0x0001", 1, true}, {"0xf00a", 0xf00a, true}, {"0xffff", 0xffff, true},
+		{"0x1", 0, false}, {"0x001", 0, false}, {"0xF001", 0, false}, {"0x000g", 0, false},
 		{"0x", 0, false}, {"0x00001", 0, false}, {"1", 0, false}, {"0X0001", 0, false}, {"0x-001", 0, false}, {"", 0, false},
 	} {
 		got, ok := parseCode([]byte(tc.in))

@@ -89,10 +89,7 @@ func (v *Devices) Parse(el Element) error {
 	d := expect(el, NSDelivery, "devices")
 	d.noText()
 	v.Items = v.Items[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if !c.Is(NSDelivery, "device") || !d.room(len(v.Items), MaxItems) {
-			continue
-		}
+	for c := range d.list(NSDelivery, "device", MaxItems) {
 		cd := d.child(c)
 		it := Device{
 			ID: cd.device("id"), JID: cd.jidOpt("jid", ""), Acked: cd.uint64Opt("acked"),

@@ -187,14 +187,12 @@ func (i *DiscoItems) Parse(el Element) error {
 	d.noText()
 	i.Node = d.strOpt("node", MaxJID, i.Node)
 	i.Items = i.Items[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSDiscoItems, "item") && d.room(len(i.Items), MaxItems) {
-			cd := d.child(c)
-			i.Items = append(i.Items, DiscoItem{
-				JID: cd.jid("jid", ""), Node: cd.strOpt("node", MaxJID, ""), Name: cd.strOpt("name", MaxText, ""),
-			})
-			d.done(&cd)
-		}
+	for c := range d.list(NSDiscoItems, "item", MaxItems) {
+		cd := d.child(c)
+		i.Items = append(i.Items, DiscoItem{
+			JID: cd.jid("jid", ""), Node: cd.strOpt("node", MaxJID, ""), Name: cd.strOpt("name", MaxText, ""),
+		})
+		d.done(&cd)
 	}
 	i.Page = d.page(el)
 	return d.err

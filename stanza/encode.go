@@ -92,6 +92,15 @@ func attrBase64Opt(dst []byte, name string, v []byte) []byte {
 	return attrBase64(dst, name, v)
 }
 
+// appendRefs appends an element for each reference of MLS (RFC 9420 §5.2).
+func appendRefs(dst []byte, local string, refs [][]byte) []byte {
+	for _, r := range refs {
+		dst = attrBase64(start(dst, local), "ref", r)
+		dst = append(dst, "/>"...)
+	}
+	return dst
+}
+
 // attrHash writes a hash and leaves the zero hash, which means none, out.
 func attrHash(dst []byte, name string, v *Hash) []byte {
 	if v.IsZero() {
@@ -205,3 +214,8 @@ func textOpt[T xmlpull.Bytes](dst []byte, local string, value T) []byte {
 func appendUint(dst []byte, v uint64) []byte { return strconv.AppendUint(dst, v, 10) }
 
 func appendEscaped[T xmlpull.Bytes](dst []byte, s T) []byte { return xmlpull.AppendText(dst, s) }
+
+// appendEmpty appends an element that has only its name.
+func appendEmpty(dst []byte, space, local string) []byte {
+	return append(open(dst, space, local), "/>"...)
+}

@@ -282,3 +282,14 @@ func (e *Error) Parse(el Element) error {
 	}
 	return d.err
 }
+
+// newAppCondition returns an empty condition by its XML name, or nil. The types
+// are in the files condition_*.go.
+func newAppCondition(local string) AppCondition {
+	for _, p := range registry[NSErrors+" "+local] {
+		if c, ok := p.New().(AppCondition); ok {
+			return c
+		}
+	}
+	return nil
+}

@@ -20,13 +20,11 @@ func appendHashes(dst []byte, list []FileHash) []byte {
 	return dst
 }
 
-func (d *dec) hashes(el Element) (list []FileHash) {
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSHash, "hash") && d.room(len(list), MaxRefs) {
-			cd := d.textChild(c)
-			list = append(list, FileHash{Algo: cd.str("algo", MaxID, ""), Value: cd.content(nil)})
-			d.done(&cd)
-		}
+func (d *dec) hashes() (list []FileHash) {
+	for c := range d.list(NSHash, "hash", MaxRefs) {
+		cd := d.textChild(c)
+		list = append(list, FileHash{Algo: cd.str("algo", MaxID, ""), Value: cd.content(nil)})
+		d.done(&cd)
 	}
 	return list
 }
@@ -123,7 +121,7 @@ func (f *FileMetadata) Parse(el Element) error {
 			}
 		}
 	}
-	f.Hashes = d.hashes(el)
+	f.Hashes = d.hashes()
 	return d.err
 }
 
@@ -189,9 +187,9 @@ func (e *EncryptedSource) Parse(el Element) error {
 	e.Key, e.IV = kd.content(nil), vd.content(nil)
 	d.done(&kd)
 	d.done(&vd)
-	e.Hashes = d.hashes(el)
+	e.Hashes = d.hashes()
 	sd := d.child(sources)
-	e.URLs = sd.urls(sources)
+	e.URLs = sd.urls()
 	d.done(&sd)
 	return d.err
 }
@@ -204,13 +202,11 @@ func appendURLs(dst []byte, urls []string) []byte {
 	return dst
 }
 
-func (d *dec) urls(el Element) (urls []string) {
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSURLData, "url-data") && d.room(len(urls), MaxRefs) {
-			cd := d.child(c)
-			urls = append(urls, cd.str("target", MaxURL, ""))
-			d.done(&cd)
-		}
+func (d *dec) urls() (urls []string) {
+	for c := range d.list(NSURLData, "url-data", MaxRefs) {
+		cd := d.child(c)
+		urls = append(urls, cd.str("target", MaxURL, ""))
+		d.done(&cd)
 	}
 	return urls
 }
@@ -272,15 +268,13 @@ func (f *FileSharing) Parse(el Element) error {
 	}
 	if s := d.only(el, NSFileSharing, "sources"); s.Valid() {
 		sd := d.child(s)
-		f.URLs = sd.urls(s)
-		d.done(&sd)
-		for c := s.First(); c.Valid(); c = c.Next() {
-			if c.Is(NSFileEncrypted, "encrypted") && d.room(len(f.Encrypted), MaxRefs) {
-				var e EncryptedSource
-				d.set(e.Parse(c))
-				f.Encrypted = append(f.Encrypted, e)
-			}
+		f.URLs = sd.urls()
+		for c := range sd.list(NSFileEncrypted, "encrypted", MaxRefs) {
+			var e EncryptedSource
+			sd.set(e.Parse(c))
+			f.Encrypted = append(f.Encrypted, e)
 		}
+		d.done(&sd)
 	}
 	return d.err
 }

@@ -172,7 +172,7 @@ func (f *Form) Parse(el Element) error {
 	default:
 		d.fail("type is not form, submit, cancel or result: %.32q", v)
 	}
-	f.Fields = d.fields(el, f.Fields)
+	f.Fields = d.fields(f.Fields)
 	var title, reported bool
 	for c := el.First(); c.Valid(); c = c.Next() {
 		switch {
@@ -181,20 +181,44 @@ func (f *Form) Parse(el Element) error {
 		case c.Is(NSForm, "instructions") && d.room(len(f.Instructions), MaxRefs):
 			f.Instructions = append(f.Instructions, d.textOf(c, MaxText, ""))
 		case c.Is(NSForm, "reported") && d.once(&reported, c):
-			f.Reported = d.fields(c, nil)
+			f.Reported = d.row(c)
 		case c.Is(NSForm, "item") && d.room(len(f.Items), MaxItems):
-			f.Items = append(f.Items, d.fields(c, nil))
+			f.Items = append(f.Items, d.row(c))
 		}
 	}
 	return d.err
 }
 
-// fields reads the fields among the children of el. A var may occur once.
-func (d *dec) fields(el Element, list []Field) []Field {
-	for c := el.First(); c.Valid() && d.err == nil; c = c.Next() {
-		if !c.Is(NSForm, "field") || !d.room(len(list), MaxFields) {
-			continue
-		}
+// appendIn appends an element that holds the form.
+func (f *Form) appendIn(dst []byte, space, local string) []byte {
+	dst = append(open(dst, space, local), '>')
+	dst = f.Append(dst)
+	return end(dst, local)
+}
+
+// parseIn reads an element that holds the form.
+func (f *Form) parseIn(el Element, space, local string) error {
+	d := expect(el, space, local)
+	d.noText()
+	if x := d.only(el, NSForm, "x"); x.Valid() {
+		d.set(f.Parse(x))
+	} else {
+		d.fail("no form")
+	}
+	return d.err
+}
+
+// row reads the fields of one row, or of the head of the rows.
+func (d *dec) row(c Element) []Field {
+	rd := d.child(c)
+	list := rd.fields(nil)
+	d.done(&rd)
+	return list
+}
+
+// fields reads the fields among the children. A var may occur once.
+func (d *dec) fields(list []Field) []Field {
+	for c := range d.list(NSForm, "field", MaxFields) {
 		fd := d.child(c)
 		f := Field{Var: fd.strOpt("var", MaxID, ""), Type: fd.strOpt("type", MaxID, ""), Label: fd.strOpt("label", MaxText, "")}
 		if f.Var == "" && f.Type != FieldFixed {

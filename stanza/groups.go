@@ -97,10 +97,7 @@ func (g *Groups) Parse(el Element) error {
 	d := expect(el, NSDelivery, "groups")
 	d.noText()
 	g.Items = g.Items[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if !c.Is(NSDelivery, "group") || !d.room(len(g.Items), MaxItems) {
-			continue
-		}
+	for c := range d.list(NSDelivery, "group", MaxItems) {
 		cd := d.child(c)
 		it := GroupItem{
 			JID: cd.jid("jid", ""), Remote: cd.boolean("remote"), Welcome: cd.boolean("welcome"), Private: cd.boolean("private"),

@@ -62,11 +62,7 @@ func (id *DeviceID) parse(v []byte) bool {
 		return false
 	}
 	for i := range id {
-		hi, lo := v[2*i], v[2*i+1]
-		if hi >= 'A' && hi <= 'F' || lo >= 'A' && lo <= 'F' {
-			return false
-		}
-		h, l := unhex(hi), unhex(lo)
+		h, l := unhex(v[2*i]), unhex(v[2*i+1])
 		if h > 15 || l > 15 {
 			return false
 		}

@@ -29,12 +29,10 @@ func (k *KeyPackage) parse(parent *dec, c Element) {
 
 // keyPackages reads the <key-package/> children.
 func (d *dec) keyPackages(list []KeyPackage) []KeyPackage {
-	for c := d.el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSKeyPackages, "key-package") && d.room(len(list), MaxItems) {
-			var k KeyPackage
-			k.parse(d, c)
-			list = append(list, k)
-		}
+	for c := range d.list(NSKeyPackages, "key-package", MaxItems) {
+		var k KeyPackage
+		k.parse(d, c)
+		list = append(list, k)
 	}
 	return list
 }
@@ -171,10 +169,7 @@ func (r *RetractKeyPackages) Append(dst []byte) []byte {
 		return append(dst, "/>"...)
 	}
 	dst = append(dst, '>')
-	for _, ref := range r.Refs {
-		dst = attrBase64(start(dst, "key-package"), "ref", ref)
-		dst = append(dst, "/>"...)
-	}
+	dst = appendRefs(dst, "key-package", r.Refs)
 	return end(dst, "retract")
 }
 
@@ -183,14 +178,7 @@ func (r *RetractKeyPackages) Parse(el Element) error {
 	d := expect(el, NSKeyPackages, "retract")
 	d.noText()
 	r.Device = d.device("device")
-	r.Refs = r.Refs[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSKeyPackages, "key-package") && d.room(len(r.Refs), MaxItems) {
-			cd := d.child(c)
-			r.Refs = append(r.Refs, cd.base64("ref", MaxKeyPackageRef, nil))
-			d.done(&cd)
-		}
-	}
+	r.Refs = d.refs(NSKeyPackages, "key-package", MaxItems, r.Refs[:0])
 	return d.err
 }
 
@@ -250,15 +238,13 @@ func (c *Count) Parse(el Element) error {
 	d := expect(el, NSKeyPackages, "count")
 	d.noText()
 	c.Devices = c.Devices[:0]
-	for e := el.First(); e.Valid(); e = e.Next() {
-		if e.Is(NSKeyPackages, "device") && d.room(len(c.Devices), MaxItems) {
-			cd := d.child(e)
-			c.Devices = append(c.Devices, DeviceCount{
-				ID: cd.device("id"), Available: cd.uint32("available"), LastResort: cd.boolean("last-resort"),
-				Expires: cd.stampOpt("expires"), Seen: cd.stampOpt("seen"),
-			})
-			d.done(&cd)
-		}
+	for e := range d.list(NSKeyPackages, "device", MaxItems) {
+		cd := d.child(e)
+		c.Devices = append(c.Devices, DeviceCount{
+			ID: cd.device("id"), Available: cd.uint32("available"), LastResort: cd.boolean("last-resort"),
+			Expires: cd.stampOpt("expires"), Seen: cd.stampOpt("seen"),
+		})
+		d.done(&cd)
 	}
 	return d.err
 }

@@ -91,12 +91,10 @@ func (n *Nudges) Parse(el Element) error {
 		d.fail("mode is not push, headline or none: %.32q", v)
 	}
 	n.Muted = n.Muted[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSDelivery, "mute") && d.room(len(n.Muted), MaxItems) {
-			cd := d.child(c)
-			n.Muted = append(n.Muted, cd.jid("group", ""))
-			d.done(&cd)
-		}
+	for c := range d.list(NSDelivery, "mute", MaxItems) {
+		cd := d.child(c)
+		n.Muted = append(n.Muted, cd.jid("group", ""))
+		d.done(&cd)
 	}
 	return d.err
 }

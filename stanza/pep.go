@@ -79,18 +79,16 @@ func (i *PubSubItem) append(dst []byte) []byte {
 	return end(dst, "item")
 }
 
-// pubsubItems reads the items among the children of el.
-func (d *dec) pubsubItems(el Element, space string) (items []PubSubItem) {
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(space, "item") && d.room(len(items), MaxItems) {
-			cd := d.child(c)
-			it := PubSubItem{ID: cd.strOpt("id", MaxID, "")}
-			if p := c.First(); p.Valid() {
-				it.Payload = p.AppendXML(nil, "")
-			}
-			d.done(&cd)
-			items = append(items, it)
+// pubsubItems reads the items among the children.
+func (d *dec) pubsubItems(space string) (items []PubSubItem) {
+	for c := range d.list(space, "item", MaxItems) {
+		cd := d.child(c)
+		it := PubSubItem{ID: cd.strOpt("id", MaxID, "")}
+		if p := c.First(); p.Valid() {
+			it.Payload = p.AppendXML(nil, "")
 		}
+		d.done(&cd)
+		items = append(items, it)
 	}
 	return items
 }
@@ -146,7 +144,7 @@ func (p *Publish) Parse(el Element) error {
 	}
 	cd := d.child(c)
 	p.Node = cd.str("node", MaxID, "")
-	if items := cd.pubsubItems(c, NSPubSub); len(items) == 1 {
+	if items := cd.pubsubItems(NSPubSub); len(items) == 1 {
 		p.Item = items[0]
 	} else {
 		cd.fail("not one <item/>")
@@ -199,7 +197,7 @@ func (p *PubSubItems) Parse(el Element) error {
 	}
 	cd := d.child(c)
 	p.Node = cd.str("node", MaxID, p.Node)
-	p.Items = cd.pubsubItems(c, NSPubSub)
+	p.Items = cd.pubsubItems(NSPubSub)
 	d.done(&cd)
 	return d.err
 }
@@ -244,13 +242,11 @@ func (p *PubSubEvent) Parse(el Element) error {
 	}
 	cd := d.child(c)
 	p.Node = cd.str("node", MaxID, "")
-	p.Items = cd.pubsubItems(c, NSPubSubEvent)
-	for r := c.First(); r.Valid(); r = r.Next() {
-		if r.Is(NSPubSubEvent, "retract") && cd.room(len(p.Retracted), MaxItems) {
-			rd := cd.child(r)
-			p.Retracted = append(p.Retracted, rd.str("id", MaxID, ""))
-			cd.done(&rd)
-		}
+	p.Items = cd.pubsubItems(NSPubSubEvent)
+	for r := range cd.list(NSPubSubEvent, "retract", MaxItems) {
+		rd := cd.child(r)
+		p.Retracted = append(p.Retracted, rd.str("id", MaxID, ""))
+		cd.done(&rd)
 	}
 	d.done(&cd)
 	return d.err

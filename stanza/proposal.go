@@ -82,14 +82,12 @@ func (l *Leave) Parse(el Element) error {
 	d.noText()
 	l.Device = d.deviceOpt("device")
 	l.Proposals = l.Proposals[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSDelivery, "proposal") && d.room(len(l.Proposals), MaxRefs) {
-			var p Proposal
-			cd := d.textChild(c)
-			p.parse(&cd)
-			d.done(&cd)
-			l.Proposals = append(l.Proposals, p)
-		}
+	for c := range d.list(NSDelivery, "proposal", MaxRefs) {
+		var p Proposal
+		cd := d.textChild(c)
+		p.parse(&cd)
+		d.done(&cd)
+		l.Proposals = append(l.Proposals, p)
 	}
 	return d.err
 }

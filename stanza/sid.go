@@ -38,15 +38,7 @@ type OriginID struct {
 }
 
 // Append appends the element.
-func (o *OriginID) Append(dst []byte) []byte {
-	dst = attr(open(dst, NSSID, "origin-id"), "id", o.ID)
-	return append(dst, "/>"...)
-}
+func (o *OriginID) Append(dst []byte) []byte { return appendID(dst, NSSID, "origin-id", o.ID) }
 
 // Parse reads the element.
-func (o *OriginID) Parse(el Element) error {
-	d := expect(el, NSSID, "origin-id")
-	d.noText()
-	o.ID = d.str("id", MaxID, o.ID)
-	return d.err
-}
+func (o *OriginID) Parse(el Element) error { return parseID(el, NSSID, "origin-id", &o.ID) }

@@ -209,10 +209,7 @@ func (l *Log) Parse(el Element) error {
 	l.Complete = d.boolean("complete")
 	used := l.Entries[:cap(l.Entries)]
 	l.Entries = l.Entries[:0]
-	for c := el.First(); c.Valid() && d.err == nil; c = c.Next() {
-		if !c.Is(NSDelivery, "entry") || !d.room(len(l.Entries), MaxItems) {
-			continue
-		}
+	for c := range d.list(NSDelivery, "entry", MaxItems) {
 		n := len(l.Entries)
 		var e Entry
 		if n < len(used) {

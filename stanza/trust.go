@@ -64,10 +64,7 @@ func (t *TrustMessage) Parse(el Element) error {
 	t.Usage = d.str("usage", MaxID, t.Usage)
 	t.Encryption = d.str("encryption", MaxID, t.Encryption)
 	t.Owners = t.Owners[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if !c.Is(NSTrust, "key-owner") || !d.room(len(t.Owners), MaxItems) {
-			continue
-		}
+	for c := range d.list(NSTrust, "key-owner", MaxItems) {
 		cd := d.child(c)
 		o := KeyOwner{JID: cd.jid("jid", "")}
 		for k := c.First(); k.Valid(); k = k.Next() {

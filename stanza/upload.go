@@ -77,10 +77,7 @@ func (s *UploadSlot) Parse(el Element) error {
 	pd, gd := d.child(put), d.child(get)
 	s.Put, s.Get = pd.str("url", MaxURL, s.Put), gd.str("url", MaxURL, s.Get)
 	s.Headers = s.Headers[:0]
-	for c := put.First(); c.Valid(); c = c.Next() {
-		if !c.Is(NSUpload, "header") || !pd.room(len(s.Headers), MaxRefs) {
-			continue
-		}
+	for c := range pd.list(NSUpload, "header", MaxRefs) {
 		hd := pd.textChild(c)
 		h := UploadHeader{Name: canonicalHeader(hd.attr("name")), Value: hd.textOf(c, MaxURL, "")}
 		for i := 0; i < len(h.Value); i++ {

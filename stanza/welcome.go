@@ -173,15 +173,13 @@ func (w *Welcomes) Parse(el Element) error {
 	d := expect(el, NSDelivery, "welcomes")
 	d.noText()
 	w.Items = w.Items[:0]
-	for c := el.First(); c.Valid(); c = c.Next() {
-		if c.Is(NSDelivery, "welcome") && d.room(len(w.Items), MaxItems) {
-			cd := d.child(c)
-			w.Items = append(w.Items, Welcome{
-				Group: cd.jid("group", ""), Epoch: cd.uint64("epoch"), Seq: cd.uint64("seq"),
-				KeyPackageRef: cd.base64("kp-ref", MaxKeyPackageRef, nil), Inviter: cd.jidOpt("inviter", ""),
-			})
-			d.done(&cd)
-		}
+	for c := range d.list(NSDelivery, "welcome", MaxItems) {
+		cd := d.child(c)
+		w.Items = append(w.Items, Welcome{
+			Group: cd.jid("group", ""), Epoch: cd.uint64("epoch"), Seq: cd.uint64("seq"),
+			KeyPackageRef: cd.base64("kp-ref", MaxKeyPackageRef, nil), Inviter: cd.jidOpt("inviter", ""),
+		})
+		d.done(&cd)
 	}
 	w.Page = d.page(el)
 	return d.err
