@@ -300,6 +300,10 @@ func (s *Service) claimUser(r *request, in *stanza.ClaimKeyPackages, group strin
 			return nil, 0, &stanza.RetryAfter{After: wait}
 		}
 	}
+	var wanted []string
+	for _, id := range u.Devices {
+		wanted = append(wanted, id.String())
+	}
 	var got []store.ClaimedDevice
 	allowed := false
 	err = s.store.Update(r.ctx, func(tx store.Tx) error {
@@ -310,7 +314,7 @@ func (s *Service) claimUser(r *request, in *stanza.ClaimKeyPackages, group strin
 		}
 		allowed = true
 		got, err = tx.ClaimKeyPackages(&store.ClaimRequest{
-			Requester: r.from.bare, ID: in.ClaimID, User: target.bare, Group: group,
+			Requester: r.from.bare, ID: in.ClaimID, User: target.bare, Devices: wanted, Group: group,
 			Suite: in.CipherSuite, Match: capsMatch(in), Now: now,
 		})
 		return err
@@ -328,13 +332,13 @@ func (s *Service) claimUser(r *request, in *stanza.ClaimKeyPackages, group strin
 		d := &got[i]
 		id, err := stanza.ParseDeviceID(d.Device)
 		if err != nil || len(u.Devices) > 0 && !slices.Contains(u.Devices, id) {
-			continue
+			continue // a repeated claim is answered with what it took the first time
 		}
 		cd := stanza.ClaimedDevice{ID: id}
 		switch d.Status {
 		case store.ClaimOK:
 			cd.KeyPackage = stanza.KeyPackage{Bytes: d.Bytes, LastResort: d.LastResort}
-			s.afterClaim(target, d, id)
+			s.afterClaim(r, target, d, id)
 		case store.ClaimIncompatible:
 			cd.Status = stanza.ClaimIncompatible
 		default:
@@ -377,20 +381,38 @@ func (s *Service) countClaim(d *store.ClaimedDevice) {
 
 // afterClaim tells the owner when packages run low or the last resort was used
 // (RFC 9750 §5.1), at live sessions only.
-func (s *Service) afterClaim(target addr, d *store.ClaimedDevice, id stanza.DeviceID) {
+func (s *Service) afterClaim(r *request, target addr, d *store.ClaimedDevice, id stanza.DeviceID) {
 	if d.Repeated || !d.LastResort && d.Left > s.limits.LowKeyPackages {
 		return
 	}
-	stock := stanza.Stock{Device: id, Available: uint32(max(d.Left, 0)), LastResort: d.LastResort, Target: uint32(s.limits.TargetKeyPackages)}
-	if d.LastResort {
-		stock.LastResortUsed = 1
-	} else {
-		stock.LastResort = true
-	}
+	var live []string
 	for _, sess := range s.sessions.of(s.base, target.bare) {
 		if sess.device == d.Device {
-			h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, ID: s.entryID(), From: s.domain.bare, To: sess.jid}
-			s.link.send(prioEvent, h.Append(nil, &stock))
+			live = append(live, sess.jid)
 		}
+	}
+	if live == nil {
+		return
+	}
+	var devices []store.Device
+	err := s.store.View(r.ctx, func(rd store.Reader) (err error) {
+		devices, err = rd.Devices(target.bare, s.now())
+		return err
+	})
+	if err != nil {
+		s.log.Warn("cannot tell how many key packages are left", "error", err)
+		return
+	}
+	i := slices.IndexFunc(devices, func(o store.Device) bool { return o.Device == d.Device })
+	if i < 0 {
+		return // retracted since
+	}
+	stock := s.stock(id, &devices[i])
+	if d.LastResort {
+		stock.LastResortUsed = 1
+	}
+	for _, jid := range live {
+		h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, ID: s.entryID(), From: s.domain.bare, To: jid}
+		s.link.send(prioEvent, h.Append(nil, &stock))
 	}
 }

@@ -95,6 +95,35 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// TestClaimOneDevice: a claim that names devices takes nothing of the others, and
+// the owner is told what is left, not more.
+func TestClaimOneDevice(t *testing.T) {
+	s := start(t)
+	r := newActor(t, s, romeo, "orchard")
+	r.announce()
+	r.must(r.set(domain, &stanza.PublishKeyPackages{Device: r.id, KeyPackages: []stanza.KeyPackage{r.keyPackage(false), r.keyPackage(false)}}, nil))
+	phone := newActor(t, s, romeo, "phone")
+	phone.publish(3)
+	j := newActor(t, s, juliet, "balcony")
+	var c stanza.Claimed
+	j.must(j.set(domain, &stanza.ClaimKeyPackages{ClaimID: "c1", For: balcony, CipherSuite: uint16(suite), Users: []stanza.ClaimUser{{JID: romeo, Devices: []stanza.DeviceID{r.id}}}}, &c))
+	if u := c.Users[0]; u.Status != stanza.ClaimOK || len(u.Devices) != 1 || u.Devices[0].ID != r.id {
+		t.Fatalf("claimed %+v", u)
+	}
+	r.box().take(t, "<stock", "available='1'", "last-resort='false'")
+	var count stanza.Count
+	r.must(r.get(domain, &stanza.CountQuery{}, &count))
+	for _, d := range count.Devices {
+		if want := map[stanza.DeviceID]uint32{r.id: 1, phone.id: 2}[d.ID]; d.Available != want {
+			t.Errorf("device %s has %d key packages, want %d", d.ID, d.Available, want)
+		}
+	}
+	j.must(j.set(domain, &stanza.ClaimKeyPackages{ClaimID: "c2", For: balcony, CipherSuite: uint16(suite), Users: []stanza.ClaimUser{{JID: romeo, Devices: []stanza.DeviceID{{1}}}}}, &c))
+	if c.Users[0].Status != stanza.ClaimUnavailable {
+		t.Errorf("a device that is not there: %+v", c.Users[0])
+	}
+}
+
 // TestBadKeyPackages are refused on upload, whole batch, with the place of the
 // bad one.
 func TestBadKeyPackages(t *testing.T) {

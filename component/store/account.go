@@ -30,10 +30,11 @@ type Device struct {
 
 // A ClaimRequest asks for one key package of each of a user's devices.
 type ClaimRequest struct {
-	Requester string // bare JID
-	ID        string // chosen by the requester
-	User      string // whose devices
-	Group     string // JID of the group that the packages are for
+	Requester string   // bare JID
+	ID        string   // chosen by the requester
+	User      string   // whose devices
+	Devices   []string // which of them; empty: all
+	Group     string   // JID of the group that the packages are for
 	Suite     uint16
 	Match     func(caps []byte) bool // nil: any package will do
 	Now       time.Time

@@ -225,7 +225,8 @@ type Tx interface {
 	// DeleteKeyPackage removes single packages of a device; refs that are not
 	// there are no error.
 	DeleteKeyPackage(user, device string, refs [][]byte) error
-	// ClaimKeyPackages takes one key package of each of a user's devices.
+	// ClaimKeyPackages takes one key package of each of a user's devices, or of
+	// those that the request names.
 	// No package but the last-resort ones is ever given out twice. The same
 	// (requester, claim id, user) again is answered as the first time for
 	// ClaimMemory.

@@ -100,6 +100,16 @@ func testKeyPackages(t *testing.T, w *world) {
 	if len(ds) != 2 || ds[1].Device != "r1" || ds[1].Status != store.ClaimIncompatible {
 		t.Fatalf("claimed %+v, want none of this suite: the last resort was retracted", ds)
 	}
+	// Of a device that is not named nothing is taken.
+	w.publish(romeo, "r1", packages("more", 1)...)
+	one := claim("3", romeo)
+	one.Devices = []string{"r0"}
+	if ds = w.claim(one); len(ds) != 1 || ds[0].Device != "r0" {
+		t.Fatalf("claimed %+v, want one device", ds)
+	}
+	if ds = w.claim(claim("4", romeo)); len(ds) != 2 || ds[1].Status != store.ClaimOK {
+		t.Fatalf("claimed %+v, want the package that the claim before had no use for", ds)
+	}
 	w.update(func(tx store.Tx) error { return tx.DeleteKeyPackages(romeo, "r1") })
 	if ds := w.devices(romeo, noon); len(ds) != 1 || ds[0].Device != "r0" {
 		t.Fatalf("devices after retraction: %+v", ds)

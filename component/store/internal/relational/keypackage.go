@@ -3,6 +3,7 @@
 package relational
 
 import (
+	"slices"
 	"time"
 
 	"github.com/lockstep-im/lockstep/component/store"
@@ -107,7 +108,9 @@ func (t *Tx) ClaimKeyPackages(q *store.ClaimRequest) ([]store.ClaimedDevice, err
 	}
 	var devices []string
 	if err := t.query(`SELECT device FROM devices WHERE user_jid = $1 AND device <> '' ORDER BY device`, func(r Row) error {
-		devices = append(devices, r.Text(0))
+		if d := r.Text(0); len(q.Devices) == 0 || slices.Contains(q.Devices, d) {
+			devices = append(devices, d)
+		}
 		return nil
 	}, q.User); err != nil {
 		return nil, err
