@@ -124,11 +124,40 @@ func (g *group) setAffiliation(r *request) (stanza.Payload, error) {
 	if who.bare == r.from.bare || who.bare == r.from.domain {
 		return nil, stanza.NewError(stanza.NotAllowed, "You cannot ban yourself.")
 	}
-	mine, theirs := st.role(r.from.bare), st.role(who.bare)
-	if mine != groupdata.Owner && theirs >= mine {
-		return nil, &stanza.InsufficientAffiliation{Need: stanza.RoleOwner}
+	if err := st.mayBan(r.from.bare, who.bare); err != nil {
+		return nil, err
 	}
 	return nil, g.ban(r.ctx, who.bare, in.Reason)
+}
+
+// mayBan applies to a ban what the rule role-remove says of a removal: it takes
+// the policy's role, and one greater than that of everybody who is shut out, of
+// a domain of all its accounts.
+func (st *groupState) mayBan(actor, who string) error {
+	mine := st.role(actor)
+	if mine == groupdata.Owner {
+		return nil
+	}
+	if r := st.data.Roles; r != nil && mine < r.Policy.Remove {
+		return &stanza.InsufficientAffiliation{Need: stanza.Role(r.Policy.Remove.String())}
+	}
+	theirs := st.role(who)
+	for user := range st.members {
+		if domainOf(user) == who {
+			theirs = max(theirs, st.role(user))
+		}
+	}
+	if r := st.data.Roles; r != nil {
+		for user, role := range r.Entries {
+			if domainOf(user) == who {
+				theirs = max(theirs, role)
+			}
+		}
+	}
+	if theirs >= mine {
+		return &stanza.InsufficientAffiliation{Need: stanza.RoleOwner}
+	}
+	return nil
 }
 
 // ban shuts an account or domain out at once, tells everybody, and asks the

@@ -66,10 +66,13 @@ func (g *group) tryPropose(r *request, st *groupState, in *stanza.Proposal, m *m
 	if err := st.mustBeMember(r.from.bare); err != nil {
 		return nil, err
 	}
+	ref := store.Ref(in.Ref)
 	if st.conf.reinit() {
+		if e, ok := g.known(r, st, ref); ok {
+			return e, nil
+		}
 		return nil, stanza.NewError(stanza.NotAllowed, "The group has been reinitialised: it goes on as a new one, under the same JID.")
 	}
-	ref := store.Ref(in.Ref)
 	for i := range st.pending {
 		if st.pending[i].entry.Ref == ref {
 			return &st.pending[i].entry, nil
@@ -77,6 +80,9 @@ func (g *group) tryPropose(r *request, st *groupState, in *stanza.Proposal, m *m
 	}
 	switch {
 	case in.Epoch < st.row.Epoch:
+		if e, ok := g.known(r, st, ref); ok {
+			return e, nil
+		}
 		stale, _, err := g.s.staleEpoch(r.ctx, st, in.Epoch, store.Ref{})
 		if err != nil {
 			return nil, err
@@ -216,6 +222,8 @@ func (g *group) leave(r *request) (stanza.Payload, error) {
 			return nil, err
 		case e != nil:
 			last = e
+		case last == nil:
+			last = st.pendingRemoval(d.leaf) // asked for before
 		}
 	}
 	if last == nil {
@@ -223,6 +231,16 @@ func (g *group) leave(r *request) (stanza.Payload, error) {
 	}
 	g.mute(st, r.from.bare, in.Device)
 	return accepted(last, st.row.Epoch), nil
+}
+
+// pendingRemoval finds the entry that asks for the removal of a leaf.
+func (st *groupState) pendingRemoval(leaf mls.LeafIndex) *store.Entry {
+	for i := range st.pending {
+		if p := &st.pending[i]; p.remove && p.target == leaf {
+			return &p.entry
+		}
+	}
+	return nil
 }
 
 // mute ends the fan-out to devices that are leaving, until they announce

@@ -123,7 +123,7 @@ func (g *group) checkSend(r *request, st *groupState) (*sending, error) {
 		return nil, err
 	}
 	if st.conf.reinit() {
-		return nil, stanza.NewError(stanza.NotAllowed, "The group has been reinitialised: it goes on as a new one, under the same JID.")
+		return nil, g.unlessKnown(r, st, store.Ref(in.Ref), stanza.NewError(stanza.NotAllowed, "The group has been reinitialised: it goes on as a new one, under the same JID."))
 	}
 	if err := checkSubmission(in.Message.Bytes, in.Ref, g.s.limits.MaxPage); err != nil {
 		return nil, err
@@ -138,17 +138,13 @@ func (g *group) checkSend(r *request, st *groupState) (*sending, error) {
 	window := uint64(st.conf.window(g.s.limits.EpochWindow))
 	switch {
 	case in.Epoch > st.row.Epoch:
-		return nil, &stanza.FutureEpoch{Submitted: in.Epoch, Current: st.row.Epoch, Head: st.row.Head}
+		return nil, g.unlessKnown(r, st, store.Ref(in.Ref), &stanza.FutureEpoch{Submitted: in.Epoch, Current: st.row.Epoch, Head: st.row.Head})
 	case in.Epoch+window < st.row.Epoch:
-		if acc, ok := g.known(r, st, store.Ref(in.Ref)); ok {
-			r.respond(acc)
-			return nil, errAnswered
-		}
 		stale, _, err := g.s.staleEpoch(r.ctx, st, in.Epoch, store.Ref{})
 		if err != nil {
 			return nil, err
 		}
-		return nil, stale
+		return nil, g.unlessKnown(r, st, store.Ref(in.Ref), stale)
 	}
 	m, err := mls.ParseMessage(in.Message.Bytes)
 	if err != nil {
@@ -163,11 +159,7 @@ func (g *group) checkSend(r *request, st *groupState) (*sending, error) {
 	// RFC 9420 §12.4: who has seen a proposal commits it before sending. The
 	// one who was to leave must not read on.
 	if list := st.mustCommit(0, false); len(list) > 0 {
-		if acc, ok := g.known(r, st, store.Ref(in.Ref)); ok {
-			r.respond(acc)
-			return nil, errAnswered
-		}
-		return nil, mustCommitError(list)
+		return nil, g.unlessKnown(r, st, store.Ref(in.Ref), mustCommitError(list))
 	}
 	if wait := g.s.rates.send.take(from, 1, g.s.now()); wait > 0 {
 		g.s.metrics.limited.WithLabelValues("send").Inc()
@@ -186,21 +178,25 @@ func (g *group) checkSend(r *request, st *groupState) (*sending, error) {
 // errAnswered says that a request has its answer already.
 var errAnswered = errors.New("component: answered")
 
-// known answers a submission that is in the log.
-func (g *group) known(r *request, st *groupState, ref store.Ref) (*stanza.Accepted, bool) {
+// unlessKnown refuses a message with err, unless it is in the log: then it is
+// answered as the first time.
+func (g *group) unlessKnown(r *request, st *groupState, ref store.Ref, err error) error {
+	e, ok := g.known(r, st, ref)
+	if !ok {
+		return err
+	}
+	r.respond(accepted(e, st.row.Epoch))
+	return errAnswered
+}
+
+// known finds a submission that is in the log.
+func (g *group) known(r *request, st *groupState, ref store.Ref) (*store.Entry, bool) {
 	var e *store.Entry
 	err := g.s.store.View(r.ctx, func(rd store.Reader) (err error) {
 		e, err = rd.EntryByRef(st.row.Key, ref)
 		return err
 	})
-	if err != nil {
-		return nil, false
-	}
-	epoch := st.row.Epoch
-	if e.Kind == store.KindCommit {
-		epoch = e.Epoch + 1
-	}
-	return accepted(e, epoch), true
+	return e, err == nil
 }
 
 // appendAll writes the messages that are to be kept.

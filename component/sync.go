@@ -142,10 +142,9 @@ func getLog(s *Service, r *request) (stanza.Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Pages are asked for in bytes of base64.
 	budget := s.limits.MaxPage
 	if in.MaxBytes != 0 {
-		budget = int(min(uint64(budget), max(in.MaxBytes/4*3, pageMin)))
+		budget = int(min(uint64(budget), max(in.MaxBytes, pageMin)))
 	}
 	limit := 200
 	if in.Max != 0 {
@@ -200,7 +199,7 @@ func getLog(s *Service, r *request) (stanza.Payload, error) {
 	last := in.After
 	if n := len(out.Entries); n > 0 {
 		last = out.Entries[n-1].Seq
-		out.Page = &stanza.Page{First: seqString(out.Entries[0].Seq), Last: seqString(last), Index: stanza.Uint32(0)}
+		out.Page = &stanza.Page{First: seqString(out.Entries[0].Seq), Last: seqString(last)}
 	}
 	out.Complete = last >= out.Head
 	return out, nil
