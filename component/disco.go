@@ -106,7 +106,7 @@ func (s *Service) groupInfo(r *request, node string) (stanza.Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stanza.DiscoInfo{Identities: []stanza.Identity{id}, Features: []string{stanza.NSDelivery, stanza.NSMLS, stanza.NSPing, stanza.NSSID}}, nil
+	return &stanza.DiscoInfo{Identities: []stanza.Identity{id}, Features: []string{stanza.NSDelivery, stanza.NSMLS, stanza.NSPing, stanza.NSSID, stanza.NSDiscoInfo}}, nil
 }
 
 func discoItems(s *Service, r *request) (stanza.Payload, error) {

@@ -59,16 +59,18 @@ func (c *homeCache) put(key, service string, now time.Time) {
 	c.m[key] = homeEntry{service, now.Add(life)}
 }
 
-// homeOf finds the service of an account: what the account says itself, then
-// what its domain offers. "" means that there is none.
+// homeOf finds the service of an account: what the account says itself, what its
+// server answers for it (XEP-0355), then what its domain offers. "" means that
+// there is none.
 func (s *Service) homeOf(ctx context.Context, user addr) (string, error) {
 	if svc, ok := s.homes.get(user.bare, s.now()); ok {
 		return svc, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, homeTimeout)
 	defer cancel()
+	account := addr{full: user.bare, bare: user.bare, local: user.local, domain: user.domain}
 	items := &stanza.PubSubItems{Node: stanza.NSDelivery}
-	err := s.iq.do(ctx, s.domain.bare, addr{full: user.bare, bare: user.bare, local: user.local, domain: user.domain}, stanza.TypeGet, items, items)
+	err := s.iq.do(ctx, s.domain.bare, account, stanza.TypeGet, items, items)
 	if err == nil {
 		for _, it := range items.Items {
 			var p stanza.DSPointer
@@ -82,6 +84,10 @@ func (s *Service) homeOf(ctx context.Context, user addr) (string, error) {
 		}
 	} else if errors.Is(err, errLinkDown) || errors.Is(err, errIQTooMany) {
 		return "", err
+	}
+	if info := (&stanza.DiscoInfo{}); s.iq.do(ctx, s.domain.bare, account, stanza.TypeGet, &stanza.DiscoInfoQuery{}, info) == nil && info.Has(stanza.NSKeyPackages) {
+		s.homes.put(user.bare, user.bare, s.now())
+		return user.bare, nil
 	}
 	svc, err := s.homeOfDomain(ctx, user.domain)
 	if err != nil {
@@ -102,8 +108,9 @@ func (s *Service) homeOfDomain(ctx context.Context, domain string) (string, erro
 	if err != nil && !errors.As(err, &refused) {
 		return "", err
 	}
+	list.Items = append([]stanza.DiscoItem{{JID: domain}}, list.Items...) // it may be one itself
 	for i, it := range list.Items {
-		if i == homeItems {
+		if i > homeItems {
 			break
 		}
 		a, err := parseAddr(it.JID)
@@ -250,7 +257,11 @@ func (s *Service) notifyHome(ctx context.Context, w *store.Welcome, user addr) {
 	if b, err := welcomeMessage(whole); err == nil && len(b) <= s.limits.MaxPage {
 		p.Bytes = b // a larger one waits here, and the pointer says so
 	}
-	err = s.iq.do(ctx, s.domain.bare, addr{full: home, bare: home, domain: home}, stanza.TypeSet, p, nil)
+	to, err := parseAddr(home)
+	if err != nil {
+		return
+	}
+	err = s.iq.do(ctx, s.domain.bare, to, stanza.TypeSet, p, nil)
 	var refused *stanza.Error
 	switch {
 	case err == nil:

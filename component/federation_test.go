@@ -113,7 +113,9 @@ func TestWelcomeToAnotherService(t *testing.T) {
 	j.must(err)
 	// The service asks carol's account first, then her domain.
 	refuseTo(t, s, s.box("carol@other.example").take(t, "pubsub"), stanza.ItemNotFound)
+	refuseTo(t, s, s.box("carol@other.example").take(t, "disco#info"), stanza.ServiceUnavailable)
 	replyTo(t, s, s.box("other.example").take(t, "disco#items"), &stanza.DiscoItems{Items: []stanza.DiscoItem{{JID: "rooms.other.example"}, {JID: other}}})
+	replyTo(t, s, s.box("other.example").take(t, "disco#info"), &stanza.DiscoInfo{})
 	replyTo(t, s, s.box("rooms.other.example").take(t, "disco#info"), &stanza.DiscoInfo{})
 	replyTo(t, s, s.box(other).take(t, "disco#info"), &stanza.DiscoInfo{Features: []string{stanza.NSKeyPackages}})
 	raw := s.box(other).take(t, "<welcome", "user='carol@other.example'")
@@ -153,11 +155,39 @@ func TestWelcomeWithoutHome(t *testing.T) {
 	_, err = j.commit(balcony, mls.CommitOptions{Add: []*mls.KeyPackage{m.KeyPackage}})
 	j.must(err)
 	refuseTo(t, s, s.box("carol@other.example").take(t, "pubsub"), stanza.ItemNotFound)
+	refuseTo(t, s, s.box("carol@other.example").take(t, "disco#info"), stanza.ServiceUnavailable)
 	refuseTo(t, s, s.box("other.example").take(t, "disco#items"), stanza.ServiceUnavailable)
+	refuseTo(t, s, s.box("other.example").take(t, "disco#info"), stanza.ServiceUnavailable)
 	raw := s.box("carol@other.example").take(t, "<message", "<welcome", "<body>")
 	if !strings.Contains(raw, "<store ") || !strings.Contains(raw, "from='"+balcony+"'") || !strings.Contains(raw, juliet+" added you") {
 		t.Errorf("the invitation: %s", raw)
 	}
+}
+
+// TestWelcomeToDelegate: an account whose server takes requests about key packages
+// for it is its own home (XEP-0355), and so may be the domain.
+func TestWelcomeToDelegate(t *testing.T) {
+	s := start(t)
+	j := newActor(t, s, juliet, "balcony")
+	j.create(balcony)
+	carol, dave := newActor(t, s, "carol@other.example", "x"), newActor(t, s, "dave@whole.example", "x")
+	var kps []*mls.KeyPackage
+	for _, a := range []*actor{carol, dave} {
+		m, err := mls.ParseMessage(a.keyPackage(false).Bytes)
+		j.must(err)
+		kps = append(kps, m.KeyPackage)
+	}
+	_, err := j.commit(balcony, mls.CommitOptions{Add: kps})
+	j.must(err)
+	keeps := &stanza.DiscoInfo{Features: []string{stanza.NSKeyPackages}}
+	refuseTo(t, s, s.box(carol.bare).take(t, "pubsub"), stanza.ItemNotFound)
+	replyTo(t, s, s.box(carol.bare).take(t, "disco#info"), keeps)
+	replyTo(t, s, s.box(carol.bare).take(t, "<welcome", "user='"+carol.bare+"'", "type='set'"), nil)
+	refuseTo(t, s, s.box(dave.bare).take(t, "pubsub"), stanza.ItemNotFound)
+	refuseTo(t, s, s.box(dave.bare).take(t, "disco#info"), stanza.ServiceUnavailable)
+	replyTo(t, s, s.box("whole.example").take(t, "disco#items"), &stanza.DiscoItems{})
+	replyTo(t, s, s.box("whole.example").take(t, "disco#info"), keeps)
+	replyTo(t, s, s.box("whole.example").take(t, "<welcome", "user='"+dave.bare+"'", "type='set'"), nil)
 }
 
 // TestMulticast: where the server offers it, a fan-out is one stanza; when it
