@@ -50,7 +50,7 @@ type GroupConfig struct {
 	// an external commit). Field access.
 	Access string
 	// AddPolicy and RemovePolicy are the least roles that may add and remove
-	// others: owner, admin or member. Fields add-policy and remove-policy.
+	// others: owner, admin, member or visitor. Fields add-policy and remove-policy.
 	AddPolicy, RemovePolicy Role
 	// ExternalJoin says who may join by an external commit: "none", "members"
 	// (users with a role, for their own new devices) or "anyone". Field
@@ -107,7 +107,7 @@ func (c *GroupConfig) Form(t FormType) *Form {
 	if t == FormForm {
 		f.Title = "Configuration of the group"
 	}
-	roles := []Option{{"Owners", "owner"}, {"Admins", "admin"}, {"Members", "member"}}
+	roles := []Option{{"Owners", "owner"}, {"Admins", "admin"}, {"Members", "member"}, {"Visitors", "visitor"}}
 	add := func(name, typ, label, value string, options ...Option) {
 		field := Field{Var: name, Values: []string{value}}
 		if t == FormForm {
@@ -142,8 +142,8 @@ func (c *GroupConfig) Set(f *Form) error {
 	r := formReader{form: f}
 	add, remove := string(n.AddPolicy), string(n.RemovePolicy)
 	r.word("access", &n.Access, AccessInvite, AccessOpen)
-	r.word("add-policy", &add, "owner", "admin", "member")
-	r.word("remove-policy", &remove, "owner", "admin", "member")
+	r.word("add-policy", &add, "owner", "admin", "member", "visitor")
+	r.word("remove-policy", &remove, "owner", "admin", "member", "visitor")
 	r.word(fieldExternalJoin, &n.ExternalJoin, ExternalNone, ExternalMembers, ExternalAnyone)
 	r.number("max-devices", &n.MaxDevices)
 	r.number(fieldMessageWin, &n.MessageWindow)

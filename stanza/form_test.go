@@ -3,9 +3,11 @@
 package stanza
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
 func TestGroupConfigForm(t *testing.T) {
@@ -21,6 +23,18 @@ func TestGroupConfigForm(t *testing.T) {
 		}
 		if err := got.Set(&f); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", typ, got, err)
+		}
+	}
+	// Every role that a policy may name, as the options of the form have it.
+	for r := groupdata.Visitor; r <= groupdata.Owner; r++ {
+		in, out := want, want
+		in.AddPolicy, in.RemovePolicy, out.AddPolicy = Role(r.String()), Role(r.String()), ""
+		f := in.Form(FormForm)
+		if err := out.Set(f); err != nil || out != in {
+			t.Errorf("%s: %+v, %v", r, out, err)
+		}
+		if o := f.Field("add-policy").Options; !slices.ContainsFunc(o, func(o Option) bool { return o.Value == r.String() }) {
+			t.Errorf("%s is no option: %v", r, o)
 		}
 	}
 	// A form with one field changes one field.
