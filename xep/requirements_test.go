@@ -70,10 +70,24 @@ func TestRequirementsSayWhoAndWhere(t *testing.T) {
 			t.Errorf("%s: status %q", r.ID, r.Status)
 		}
 	}
-	for _, sec := range []string{"4", "5.1", "5.2", "5.2.1", "5.2.3", "5.3", "6.1", "6.2", "6.3", "6.4", "6.5", "6.6", "6.7", "6.9", "6.10", "6.11", "7",
-		"8.1", "8.1.1", "8.1.2", "8.1.3", "8.1.4", "8.2.2", "8.2.3", "8.2.4", "8.3.3", "8.3.4", "8.4.1.1", "8.4.1.2", "8.4.2", "8.4.2.1", "8.4.3", "8.4.3.1", "8.4.3.2", "8.5", "8.6"} {
-		if !seen["rfc9750-"+sec+"-1"] {
-			t.Errorf("no duty of RFC 9750 §%s is listed", sec)
+	// The duties in each section, as counted by people who have read the RFC: what
+	// it demands, recommends, or leaves to the application.
+	for sec, n := range map[string]int{
+		"4": 4, "5.1": 9, "5.2": 4, "5.2.1": 2, "5.2.2": 1, "5.2.3": 2, "5.3": 3, "6.1": 4, "6.2": 1, "6.3": 1,
+		"6.4": 3, "6.5": 3, "6.6": 1, "6.7": 1, "6.9": 2, "6.10": 1, "6.11": 1, "7": 23, "8.1": 1, "8.1.1": 1,
+		"8.1.2": 1, "8.1.3": 2, "8.1.4": 1, "8.2.2": 2, "8.2.3": 1, "8.2.4": 1, "8.3.3": 2, "8.3.4": 3, "8.4.1.1": 1, "8.4.1.2": 4,
+		"8.4.2": 3, "8.4.2.1": 2, "8.4.3": 2, "8.4.3.1": 6, "8.4.3.2": 2, "8.5": 1, "8.6": 1,
+	} {
+		for i := 1; i <= n+1; i++ {
+			if id := fmt.Sprintf("rfc9750-%s-%d", sec, i); seen[id] != (i <= n) {
+				t.Errorf("%s: %v is listed, RFC 9750 §%s has %d duties", id, seen[id], sec, n)
+			}
+			delete(seen, fmt.Sprintf("rfc9750-%s-%d", sec, i))
+		}
+	}
+	for id := range seen {
+		if strings.HasPrefix(id, "rfc9750-") {
+			t.Errorf("%s is of a section that has no duties", id)
 		}
 	}
 }
@@ -228,6 +242,102 @@ func TestParametersAreFixed(t *testing.T) {
 	} {
 		if !strings.Contains(text, s) {
 			t.Errorf("mls-delivery.xml does not say %q", s)
+		}
+	}
+}
+
+// TestDefaultsAreTrue compares the table of defaults with the limits in the code,
+// and each number that the text calls a default with the constant that it is.
+func TestDefaultsAreTrue(t *testing.T) {
+	l := component.Limits{}.WithDefaults()
+	number := func(n int) string { // 1,234,567
+		s := fmt.Sprint(n)
+		for i := len(s) - 3; i > 0; i -= 3 {
+			s = s[:i] + "," + s[i:]
+		}
+		return s
+	}
+	octets := func(n int) string { return number(n) + " octets" }
+	rate := func(r component.Rate) string {
+		if r.PerSecond >= 1 {
+			return fmt.Sprintf("%s in a second, %s at once", number(int(r.PerSecond)), number(r.Burst))
+		}
+		return fmt.Sprintf("1 in %.0f seconds, %s at once", 1/r.PerSecond, number(r.Burst))
+	}
+	want := map[string]string{
+		"a stanza, in either direction":                                     octets(l.MaxStanza),
+		"max-bytes: a message, a proposal, a page":                          octets(l.MaxPage),
+		"max-artifact-bytes: a commit, Welcome or GroupInfo that is staged": octets(l.MaxArtifact),
+		"stages of an account together":                                     octets(int(l.StageQuota)) + ", for 5 minutes",
+		"a key package":                                                     octets(l.MaxKeyPackageBytes),
+		"key packages of a device: kept, wished for, few":                   fmt.Sprintf("%d, %d, %d", l.MaxKeyPackages, l.TargetKeyPackages, l.LowKeyPackages),
+		"devices of an account with key packages":                           number(l.MaxDevices),
+		"devices in a group":                                                number(l.MaxMembers),
+		"groups that an account owns":                                       number(l.MaxGroups),
+		"pending proposals of a group":                                      number(l.MaxPending),
+		"sessions of an account":                                            number(l.MaxSessions),
+		"a GroupContext":                                                    octets(l.MaxContextBytes),
+		"past epochs that messages may be of":                               number(l.EpochWindow),
+		"reservation of a name":                                             "10 minutes",
+		"requests of an account":                                            rate(l.Requests),
+		"requests of another domain":                                        rate(l.Domain),
+		"messages of an account":                                            rate(l.Send),
+		"users claimed by an account":                                       rate(l.Claims),
+		"users claimed by another domain":                                   rate(l.DomainClaims),
+		"claims of one user's key packages by a domain":                     rate(l.Claimed),
+		"groups created by an account":                                      rate(l.Create),
+		"reports of an account":                                             rate(l.Reports),
+	}
+	var row []string
+	inTable := false
+	element(t, "mls-delivery.xml", func(name string, attr map[string]string, text string) {
+		switch name {
+		case "td":
+			row = append(row, strings.Join(strings.Fields(text), " "))
+		case "tr":
+			if len(row) == 2 && want[row[0]] != "" {
+				inTable = true
+				if row[1] != want[row[0]] {
+					t.Errorf("%s: %q, the code says %s", row[0], row[1], want[row[0]])
+				}
+				delete(want, row[0])
+			} else if len(row) == 2 && inTable {
+				t.Errorf("the table of defaults has a row %q, which is not compared", row[0])
+			}
+			row = nil
+		case "table":
+			inTable = false
+		}
+	})
+	for label := range want {
+		t.Errorf("the table of defaults does not say %q", label)
+	}
+	// Constants that no limit sets.
+	code, err := os.ReadFile("../component/limits.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for constant, place := range map[string]string{
+		`stageTime = 5 \* time\.Minute`:    "mls-delivery.xml: It expires five minutes after its last piece",
+		`reserveTime = 10 \* time\.Minute`: "mls-delivery.xml: It is hers for ten minutes",
+		`staleCommits = 16`:                "mls-delivery.xml: at most 16 of each",
+		`staleInline = 32 << 10`:           "mls-delivery.xml: at most 32 KiB in all",
+		`pageMin = 1 << 10`:                "mls-delivery.xml: less than 1,024 counts as 1,024",
+		`groupIDMax = 64`:                  "mls-delivery.xml: The group_id has at most 64 octets",
+		`nameMax = 64`:                     "mls-delivery.xml: one of more than 64 octets",
+		`idMax = 128`:                      "mls-delivery.xml: unique for its account, with at most 128 octets",
+		`claimUsers = 200`:                 "mls-key-packages.xml: A claim names at most 200 users",
+		`reportText = 4 << 10`:             "mls-delivery.xml: The text has at most 4,096 octets",
+		`destroyReason = 1 << 10`:          "mls-delivery.xml: the reason has at most 1,024 octets",
+		`listMax = 500`:                    "mls-delivery.xml: into pages, of at most 500 items",
+		`blockMax = 1000`:                  "mls-delivery.xml: A list has at most 1,000 items",
+	} {
+		doc, words, _ := strings.Cut(place, ": ")
+		if !regexp.MustCompile(`(?m)^\t` + constant + `$`).Match(code) {
+			t.Errorf("component/limits.go no longer says %s: look at %s", constant, place)
+		}
+		if !strings.Contains(documentText(t, doc), words) {
+			t.Errorf("%s does not say %q", doc, words)
 		}
 	}
 }

@@ -65,6 +65,32 @@ func Schemas(document string) ([]string, error) {
 	return list, err
 }
 
+// A Vector is one test vector of a document: octets in hexadecimal, or digits in
+// groups.
+type Vector struct {
+	Name, Value string
+}
+
+// Vectors returns the test vectors of a document in order.
+func Vectors(document string) ([]Vector, error) {
+	var list []Vector
+	err := eachElement(document, "code", func(caption, text string, _ int) {
+		if !strings.HasPrefix(caption, "Test vectors ") {
+			return
+		}
+		for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+			name, ok := strings.CutSuffix(line, " =")
+			switch value, more := strings.CutPrefix(line, "  "); {
+			case ok:
+				list = append(list, Vector{Name: name})
+			case more && len(list) > 0:
+				list[len(list)-1].Value += value // long octets go on in the next line
+			}
+		}
+	})
+	return list, err
+}
+
 // eachElement calls f for every element of a name with its caption and text.
 func eachElement(document, name string, f func(caption, text string, line int)) error {
 	b, err := files.ReadFile(document)
