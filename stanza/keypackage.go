@@ -93,8 +93,8 @@ type Stock struct {
 	Available, Target uint32
 	// LastResort tells whether a last-resort package is there.
 	LastResort bool
-	// LastResortUsed counts how often it was handed out: the device replaces
-	// it when this is not zero.
+	// LastResortUsed is not zero when it was handed out: the device replaces it
+	// then.
 	LastResortUsed uint32
 }
 

@@ -37,7 +37,8 @@ type ServiceLimits struct {
 	// [PublicHandshake] and [PrivateHandshake].
 	WireFormats []string
 	// ExternalSender is an ExternalSender structure (RFC 9420 §12.1.8.1) that
-	// new groups must have in their external_senders extension, empty if none.
+	// new groups should have in their external_senders extension, and must have
+	// if the DS insists; empty if none.
 	// Field external-sender, in base64.
 	ExternalSender []byte
 	// MaxDevices is how many devices one account may have, 0 if not told.

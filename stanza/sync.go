@@ -170,7 +170,7 @@ func (e *Entry) Parse(el Element) error {
 //	<log xmlns='urn:xmpp:mls:ds:0' epoch='44' head='1342' complete='false'>
 //	  <entry seq='1208' epoch='42' kind='commit' stamp='2026-08-20T09:15:00.123Z'>AAEAAQ…</entry>
 //	  <entry seq='1209' epoch='43' kind='application' id='8c7e…' stamp='2026-08-20T09:15:01.000Z'>AAEAAg…</entry>
-//	  <set xmlns='http://jabber.org/protocol/rsm'><first index='0'>1208</first><last>1209</last></set>
+//	  <set xmlns='http://jabber.org/protocol/rsm'><first>1208</first><last>1209</last></set>
 //	</log>
 //
 // Source: PROTOCOL.md §10.

@@ -13,7 +13,7 @@
           body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff }
           h1, h2, h3, h4 { line-height: 1.2 }
           pre { background: #f4f4f1; border-left: 3px solid #7a7a6c; padding: .7rem; overflow-x: auto; font-size: 13px; line-height: 1.4 }
-          table { border-collapse: collapse; margin: 1rem 0 } th, td { border: 1px solid #bbb; padding: .3rem .5rem; text-align: left; vertical-align: top }
+          table { border-collapse: collapse; margin: 1rem 0 } th, td { border: 1px solid #bbb; padding: .3rem .5rem; text-align: left; vertical-align: top; overflow-wrap: anywhere }
           .box { border: 1px solid #7a7a6c; padding: .5rem .8rem } .caption { font-weight: 600; margin-bottom: .2rem }
           nav ol { list-style: none; padding-left: 1.2rem } dt { font-weight: 600 } footer, .meta { color: #555 }
         </style>
