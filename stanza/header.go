@@ -253,6 +253,10 @@ func (p *Parser) Parse(raw []byte) (Stanza, error) {
 	return NewStanza(el), nil
 }
 
+// MemSize is about how many bytes of memory the last stanza takes besides its
+// input.
+func (p *Parser) MemSize() int { return p.doc.MemSize() }
+
 // NewStanza reads the header of the stanza el.
 func NewStanza(el Element) Stanza {
 	s := Stanza{Element: el}

@@ -2,6 +2,8 @@
 
 package xmlpull
 
+import "unsafe"
+
 // Doc holds one parsed document. The zero Doc is ready to use with default
 // limits. It is made to be reused: a second Parse invalidates all [Element]
 // handles and slices of the first.
@@ -70,6 +72,12 @@ func (d *Doc) Parse(b []byte, ctx *Context) (Element, error) {
 			}
 		}
 	}
+}
+
+// MemSize is about how many bytes of memory the document takes besides its
+// input: many times the input's length where it is all tags or attributes.
+func (d *Doc) MemSize() int {
+	return len(d.nodes)*int(unsafe.Sizeof(node{})) + len(d.attrs)*int(unsafe.Sizeof(Attr{}))
 }
 
 // add appends a node below the innermost open element and returns its index.

@@ -142,3 +142,31 @@ func TestDocForgetsLargeTrees(t *testing.T) {
 		t.Errorf("room for %d nodes is kept", cap(d.nodes))
 	}
 }
+
+// TestMemSize: a document of tags takes more memory than its input, one of text
+// does not.
+func TestMemSize(t *testing.T) {
+	var d Doc
+	tags := "<a>" + strings.Repeat("<b/>", 1000) + "</a>"
+	if _, err := d.Parse([]byte(tags), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.MemSize(); n < 10*len(tags) || n > 100*len(tags) {
+		t.Errorf("%d bytes of tags take %d", len(tags), n)
+	}
+	text := "<a>" + strings.Repeat("b", 4000) + "</a>"
+	if _, err := d.Parse([]byte(text), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := d.MemSize(); n == 0 || n > 1000 {
+		t.Errorf("%d bytes of text take %d", len(text), n)
+	}
+	attrs := "<a " + strings.Repeat("x='' ", 1) + "/>"
+	if _, err := d.Parse([]byte(attrs), nil); err != nil {
+		t.Fatal(err)
+	}
+	one := d.MemSize()
+	if _, err := d.Parse([]byte("<a x='' y=''/>"), nil); err != nil || d.MemSize() <= one {
+		t.Errorf("two attributes take %d, one takes %d (%v)", d.MemSize(), one, err)
+	}
+}
