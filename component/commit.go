@@ -41,7 +41,7 @@ func (g *group) commit(r *request) (stanza.Payload, error) {
 	for range commitRetries {
 		st, err := g.load(r.ctx)
 		if err != nil {
-			return nil, err
+			return nil, c.outcome(err)
 		}
 		p, err := g.tryCommit(r, st, c)
 		switch {
@@ -51,9 +51,24 @@ func (g *group) commit(r *request) (stanza.Payload, error) {
 			g.st, c.unsure = nil, true
 			continue // the log says whether it was accepted
 		}
-		return p, err
+		return p, c.outcome(err)
 	}
-	return nil, &stanza.RetryAfter{After: time.Second}
+	return nil, c.outcome(&stanza.RetryAfter{After: time.Second})
+}
+
+// outcome makes sure that nobody is told "nothing was changed" who was unlucky
+// twice: the store lost an answer, and then could not say what became of it.
+func (c *submittedCommit) outcome(err error) error { return unsureOutcome(err, c.unsure) }
+
+func unsureOutcome(err error, unsure bool) error {
+	if err == nil || !unsure || errors.Is(err, store.ErrUnknownOutcome) {
+		return err
+	}
+	var retry *stanza.RetryAfter
+	if inTrouble(err) || errors.As(err, &retry) {
+		return fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
+	}
+	return err
 }
 
 // readCommit parses a commit and gets its staged parts.
@@ -136,10 +151,48 @@ func parseGroupInfo(b []byte) (*mls.GroupInfo, error) {
 	return m.GroupInfo, nil
 }
 
+// mayCommit refuses those who have no say in the group before they are told
+// anything of it: its epoch, its commits, whether it is there.
+func (st *groupState) mayCommit(user string, external bool) error {
+	if st.outcast(user) || st.role(user) == groupdata.Outcast {
+		return masked()
+	}
+	if st.inTree(user) {
+		return nil
+	}
+	if !external || st.data.Roles == nil {
+		return st.outsider()
+	}
+	if err := st.data.Roles.CanJoin(user, false); err != nil {
+		if st.conf.Hidden {
+			return st.outsider()
+		}
+		return err
+	}
+	return nil
+}
+
+// ownCommit answers a member that was removed after its commit was accepted:
+// what was answered once is answered again.
+func (g *group) ownCommit(r *request, st *groupState, c *submittedCommit) (*stanza.Accepted, bool) {
+	var e *store.Entry
+	err := g.s.store.View(r.ctx, func(rd store.Reader) (err error) {
+		e, err = rd.EntryByRef(st.row.Key, c.ref)
+		return err
+	})
+	if err != nil || e.Kind != store.KindCommit || e.Sender != r.from.bare {
+		return nil, false
+	}
+	return accepted(e, e.Epoch+1), true
+}
+
 // tryCommit checks a commit against one state of the group and submits it.
 func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanza.Payload, error) {
-	if st.role(r.from.bare) == groupdata.Outcast {
-		return nil, masked()
+	if err := st.mayCommit(r.from.bare, c.External); err != nil {
+		if a, ok := g.ownCommit(r, st, c); ok {
+			return a, nil
+		}
+		return nil, err
 	}
 	switch {
 	case c.Epoch < st.row.Epoch:
@@ -155,6 +208,9 @@ func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanz
 			return nil, nil
 		}
 		g.s.metrics.stale.Inc()
+		if !st.inTree(r.from.bare) { // the log is for members: a joiner begins with the GroupInfo
+			stale.Commits, stale.Proposals, stale.More = nil, nil, false
+		}
 		return nil, stale
 	case c.Epoch > st.row.Epoch:
 		return nil, &stanza.FutureEpoch{Submitted: c.Epoch, Current: st.row.Epoch, Head: st.row.Head}
@@ -171,6 +227,9 @@ func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanz
 	var err error
 	if st.private() {
 		change, e, err = g.checkPrivateCommit(r, st, c)
+		if err == nil {
+			next = func(st *groupState) { st.data = e.rules.New }
+		}
 	} else {
 		change, e, next, err = g.checkPublicCommit(r, st, c)
 	}
@@ -206,6 +265,8 @@ func (g *group) afterCommit(r *request, st *groupState, c *submittedCommit, e *c
 	head, tail := g.s.envelope(g.jid, entry)
 	g.s.deliver(r.ctx, head, tail, old, escapeAttr(r.from.full), g.s.sessionsOf(r.ctx, e.left))
 
+	// An answer that came late is of a revision that others have made since.
+	alone := acc.Rev == st.row.Rev+1
 	st.row.Epoch, st.row.Head, st.row.Chain, st.row.Rev, st.row.Pending = acc.Epoch, acc.Seq, acc.Chain, acc.Rev, 0
 	if change.Config != nil {
 		st.row.Config = change.Config
@@ -235,6 +296,10 @@ func (g *group) afterCommit(r *request, st *groupState, c *submittedCommit, e *c
 	}
 	// Removals that the commit did not carry out are void with their epoch;
 	// for those who were leaving we ask again.
+	if !alone {
+		g.st = nil
+		return
+	}
 	g.removeAgain(r.ctx, st, leavers)
 }
 

@@ -80,8 +80,10 @@ func reserveGroup(s *Service, r *request) (stanza.Payload, error) {
 	now := s.now()
 	until := now.Add(reserveTime)
 	err = s.store.Update(r.ctx, func(tx store.Tx) error {
-		if err := tx.SetSetting(r.from.bare, settingReserved+a.bare, []byte(until.UTC().Format(time.RFC3339))); err != nil {
-			return err
+		if s.conf.RandomNames {
+			if err := s.noteReserved(tx, r.from.bare, a.bare, now, until); err != nil {
+				return err
+			}
 		}
 		return tx.Reserve(a.bare, r.from.bare, now, until)
 	})
@@ -89,6 +91,29 @@ func reserveGroup(s *Service, r *request) (stanza.Payload, error) {
 		return nil, err
 	}
 	return &stanza.Reserved{JID: a.bare, Expires: until.UTC()}, nil
+}
+
+// noteReserved remembers that the service has chosen a name for an account, and
+// forgets what it has chosen before and nobody has used.
+func (s *Service) noteReserved(tx store.Tx, user, jid string, now, until time.Time) error {
+	old, err := tx.Settings(user, settingReserved)
+	if err != nil {
+		return err
+	}
+	for _, o := range old {
+		if reservedUntil(o.Value).Before(now) {
+			if err := tx.SetSetting(user, o.Name, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return tx.SetSetting(user, settingReserved+jid, []byte(until.UTC().Format(time.RFC3339)))
+}
+
+// reservedUntil reads the value of a reservation: the zero time if it is none.
+func reservedUntil(v []byte) time.Time {
+	t, _ := time.Parse(time.RFC3339, string(v))
+	return t
 }
 
 // nameTaken turns the store's answer into the refusal of a name.
@@ -133,6 +158,9 @@ func createGroup(s *Service, r *request) (stanza.Payload, error) {
 		return nil, err
 	}
 	conf := groupConfig{Owner: r.from.bare}
+	if n.Mode == groupdata.Private.String() {
+		conf.setAgreed(agreedOf(n))
+	}
 	if in.Config != nil {
 		row := &store.Group{Mode: n.Mode}
 		if conf, n.Retention, err = s.applyForm(in.Config, conf, row, agreedOf(n)); err != nil {
@@ -153,19 +181,19 @@ func createGroup(s *Service, r *request) (stanza.Payload, error) {
 			if err != nil {
 				return err
 			}
-			if until == nil {
+			if until == nil || reservedUntil(until).Before(s.now()) {
 				return stanza.NewError(stanza.NotAllowed, "This service chooses the names of groups: reserve one first.")
 			}
-		}
-		if err := tx.SetSetting(r.from.bare, settingReserved+a.bare, nil); err != nil {
-			return err
+			if err := tx.SetSetting(r.from.bare, settingReserved+a.bare, nil); err != nil {
+				return err
+			}
 		}
 		row, err = tx.CreateGroup(n)
 		return err
 	})
-	var ee *store.ExistsError
-	if errors.As(err, &ee) && ee.What == store.ExistsJID {
-		// The answer to an earlier attempt may have been lost.
+	if err != nil {
+		// The answer to an earlier attempt may have been lost: then the name is
+		// taken, the reservation used up and the quota reached by it.
 		if again, ok := s.sameGroup(r.ctx, a.bare, n); ok {
 			return &stanza.Created{JID: a.bare, Epoch: again.Epoch, Seq: again.Head, Chain: stanza.Hash(again.Chain)}, nil
 		}
@@ -180,11 +208,15 @@ func createGroup(s *Service, r *request) (stanza.Payload, error) {
 // sameGroup finds the group that the very same request has made before.
 func (s *Service) sameGroup(ctx context.Context, jid string, n *store.NewGroup) (*store.Group, bool) {
 	var row *store.Group
+	var snap *store.Snapshot
 	err := s.store.View(ctx, func(rd store.Reader) (err error) {
-		row, err = rd.Group(jid)
+		if row, err = rd.Group(jid); err != nil {
+			return err
+		}
+		snap, err = rd.Snapshot(row.Key, row.Epoch)
 		return err
 	})
-	if err != nil || !bytes.Equal(row.GroupID, n.GroupID) || row.Head != 0 || row.Epoch != n.Epoch {
+	if err != nil || row.Head != 0 || !bytes.Equal(snap.GroupInfo, n.GroupInfo) {
 		return nil, false
 	}
 	return row, true

@@ -5,6 +5,7 @@ package component
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -175,53 +176,78 @@ const perDomain = 8
 
 func newDomainQueues() *domainQueues { return &domainQueues{n: make(map[string]int)} }
 
-func (q *domainQueues) start(domain string, f func()) bool {
+// free says how much more may be under way for a domain.
+func (q *domainQueues) free(domain string) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.n[domain] >= perDomain {
-		return false
-	}
+	return perDomain - q.n[domain]
+}
+
+func (q *domainQueues) start(domain string, f func()) {
+	q.mu.Lock()
 	q.n[domain]++
-	q.wg.Add(1)
-	go func() {
-		defer q.wg.Done()
+	q.mu.Unlock()
+	q.wg.Go(func() {
 		f()
 		q.mu.Lock()
+		defer q.mu.Unlock()
 		if q.n[domain]--; q.n[domain] == 0 {
 			delete(q.n, domain)
 		}
-		q.mu.Unlock()
-	}()
-	return true
+	})
 }
 
 func (q *domainQueues) wait() { q.wg.Wait() }
 
+// dueWelcomes starts what is due. A domain that has its share already waits a
+// little and stands behind the others then: however many welcomes a slow domain
+// has, those of others come past it.
 func (s *Service) dueWelcomes(ctx context.Context, busy *domainQueues) {
-	now := s.now()
-	var list []store.Welcome
-	err := s.store.View(ctx, func(rd store.Reader) (err error) {
-		list, err = rd.DueWelcomes(now, dueBatch)
-		return err
-	})
-	if err != nil {
-		s.log.Warn("cannot read due welcomes", "error", err)
-		return
-	}
-	for _, w := range list {
-		user, err := parseAddr(w.User)
+	for {
+		now := s.now()
+		var list []store.Welcome
+		started := make(map[string]int) // key: the welcome's
+		err := s.store.Update(ctx, func(tx store.Tx) (err error) {
+			clear(started)
+			share := make(map[string]int)
+			list, err = tx.TakeWelcomes(now, dueBatch, func(w *store.Welcome) time.Time {
+				domain := domainOf(w.User)
+				if _, ok := share[domain]; !ok {
+					share[domain] = busy.free(domain)
+				}
+				if share[domain] <= 0 {
+					return now.Add(domainPause + rand.N(domainPause))
+				}
+				share[domain]--
+				started[string(w.KPRef)+w.Group]++
+				// Due again while it is under way, should this process die. The
+				// wait doubles with the welcome's age.
+				age := now.Sub(w.Expires.Add(-s.limits.WelcomeAge))
+				return now.Add(min(max(age, welcomeRetryMin), welcomeRetryMax))
+			})
+			return err
+		})
 		if err != nil {
-			s.setNotify(ctx, &w, time.Time{})
-			continue
+			if ctx.Err() == nil {
+				s.log.Warn("cannot read due welcomes", "error", err)
+			}
+			return
 		}
-		// Claimed first, so that neither this process nor another takes it
-		// again while it is under way. The wait doubles with the welcome's age.
-		age := now.Sub(w.Expires.Add(-s.limits.WelcomeAge))
-		wait := min(max(age, welcomeRetryMin), welcomeRetryMax)
-		if !busy.start(user.domain, func() { s.guard("welcome", func() { s.notifyHome(ctx, &w, user) }) }) {
-			continue // the domain has its share; the next tick looks again
+		for i := range list {
+			w := &list[i]
+			if started[string(w.KPRef)+w.Group] == 0 {
+				continue
+			}
+			user, err := parseAddr(w.User)
+			if err != nil {
+				s.setNotify(ctx, w, time.Time{})
+				continue
+			}
+			busy.start(user.domain, func() { s.guard("welcome", func() { s.notifyHome(ctx, w, user) }) })
 		}
-		s.setNotify(ctx, &w, now.Add(wait))
+		if len(list) < dueBatch {
+			return
+		}
 	}
 }
 
@@ -329,6 +355,13 @@ func takeWelcome(s *Service, r *request) (stanza.Payload, error) {
 			return stanza.NewError(stanza.NotAllowed, "That key package was not claimed for this group.")
 		}
 		w.Device = c.Device
+		waiting, err := tx.Welcomes(user.bare, w.Device, s.limits.MaxWelcomes+1)
+		if err != nil {
+			return err
+		}
+		if len(waiting) > s.limits.MaxWelcomes {
+			return stanza.NewError(stanza.ResourceConstraint, "The inbox of the device is full.")
+		}
 		return tx.PutWelcome(w)
 	})
 	if err != nil {

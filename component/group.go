@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file owns the order of groups. Each group that is in use has one
-// goroutine; everything that changes the group goes through its inbox. What it
+// This file owns the order of groups. Each group that has work has one
+// goroutine; everything that changes the group goes through its queue. What it
 // remembers is a cache: the store decides, by the group's revision, whether a
 // change still fits, so that several processes can serve one group. An unused
 // group is forgotten and costs nothing.
@@ -24,18 +24,21 @@ type groupTable struct {
 
 	mu     sync.Mutex
 	m      map[string]*group
+	leaves int // of all groups, as far as they are loaded
 	closed bool
-	wg     sync.WaitGroup
+	wg     sync.WaitGroup // goroutines of groups
 }
 
-// group is one group in use.
+// group is one group in use. It has a goroutine only while it has work.
 type group struct {
-	s     *Service
-	jid   string
-	inbox chan groupJob
+	s   *Service
+	jid string
 
-	// used is guarded by the table's mutex.
-	used time.Time
+	// Guarded by the table's mutex.
+	queue  []groupJob
+	active bool // the goroutine runs
+	used   time.Time
+	weight int // leaves that the group counts for in the table
 
 	// The rest belongs to the group's goroutine.
 	st *groupState // nil: not loaded, or outdated
@@ -76,22 +79,78 @@ func (t *groupTable) put(jid string, j groupJob) bool {
 		if len(t.m) >= groupsLoaded && !t.dropOne() {
 			return false
 		}
-		g = &group{s: t.s, jid: jid, inbox: make(chan groupJob, groupInbox)}
+		g = &group{s: t.s, jid: jid}
 		t.m[jid] = g
-		t.wg.Add(1)
 		t.s.metrics.loaded.Set(float64(len(t.m)))
+	}
+	if len(g.queue) >= groupInbox {
+		return false
+	}
+	g.queue = append(g.queue, j)
+	g.used = t.s.now()
+	if !g.active {
+		g.active = true
+		t.wg.Add(1)
 		go func() {
 			defer t.wg.Done()
 			g.run()
 		}()
 	}
-	select {
-	case g.inbox <- j:
-		g.used = t.s.now()
-		return true
-	default:
-		return false
+	return true
+}
+
+// take gives a group's goroutine what it is to do next: one job, or the
+// application messages that wait together. ok is false when there is nothing:
+// the goroutine then ends.
+func (t *groupTable) take(g *group, sends []*request) (_ groupJob, _ []*request, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.weigh(g)
+	if len(g.queue) == 0 {
+		g.queue, g.active = nil, false
+		if g.st == nil {
+			t.forget(g) // there is no such group, or it is to be read again
+		}
+		return groupJob{}, nil, false
 	}
+	for len(g.queue) > 0 && len(sends) < sendBatch {
+		j := g.queue[0]
+		if j.r == nil || j.r.verb != verbSend {
+			if len(sends) > 0 {
+				break
+			}
+			g.pop()
+			return j, nil, true
+		}
+		g.pop()
+		sends = append(sends, j.r)
+	}
+	return groupJob{}, sends, true
+}
+
+func (g *group) pop() {
+	g.queue[0] = groupJob{}
+	g.queue = g.queue[1:]
+}
+
+// weigh notes how large a group is now, and makes room for it: what all groups
+// in memory hold is bounded, however many of them are large.
+func (t *groupTable) weigh(g *group) {
+	n := 0
+	if g.st != nil {
+		n = g.st.leaves
+	}
+	t.leaves += n - g.weight
+	g.weight = n
+	for t.leaves > t.s.limits.CachedLeaves && t.dropOne() {
+	}
+}
+
+func (t *groupTable) forget(g *group) {
+	delete(t.m, g.jid)
+	t.leaves -= g.weight
+	g.weight = 0
+	t.s.metrics.loaded.Set(float64(len(t.m)))
 }
 
 // dropOne forgets one of the groups that have nothing to do, the least used of a
@@ -100,7 +159,7 @@ func (t *groupTable) dropOne() bool {
 	var oldest *group
 	looked := 0
 	for _, g := range t.m {
-		if len(g.inbox) == 0 && (oldest == nil || g.used.Before(oldest.used)) {
+		if !g.active && (oldest == nil || g.used.Before(oldest.used)) {
 			oldest = g
 		}
 		if looked++; looked > 16 && oldest != nil {
@@ -110,8 +169,7 @@ func (t *groupTable) dropOne() bool {
 	if oldest == nil {
 		return false
 	}
-	delete(t.m, oldest.jid)
-	close(oldest.inbox)
+	t.forget(oldest)
 	return true
 }
 
@@ -127,13 +185,11 @@ func (t *groupTable) evict(ctx context.Context) {
 		}
 		old := t.s.now().Add(-t.s.limits.GroupIdle)
 		t.mu.Lock()
-		for jid, g := range t.m {
-			if len(g.inbox) == 0 && g.used.Before(old) {
-				delete(t.m, jid)
-				close(g.inbox) // no sender: put needs the mutex and the entry
+		for _, g := range t.m {
+			if !g.active && g.used.Before(old) {
+				t.forget(g)
 			}
 		}
-		t.s.metrics.loaded.Set(float64(len(t.m)))
 		t.mu.Unlock()
 	}
 }
@@ -142,10 +198,6 @@ func (t *groupTable) evict(ctx context.Context) {
 func (t *groupTable) close() {
 	t.mu.Lock()
 	t.closed = true
-	for jid, g := range t.m {
-		delete(t.m, jid)
-		close(g.inbox)
-	}
 	t.mu.Unlock()
 	t.wg.Wait()
 }
@@ -153,45 +205,21 @@ func (t *groupTable) close() {
 // run is the group's goroutine. Application messages that wait together are
 // taken together.
 func (g *group) run() {
-	var batch []*request
-	var held *groupJob
+	var sends []*request
 	for {
-		var j groupJob
-		if held != nil {
-			j, held = *held, nil
-		} else {
-			var ok bool
-			if j, ok = <-g.inbox; !ok {
-				return
-			}
-		}
-		if j.r == nil {
-			g.internal(j.do)
-			continue
-		}
-		if j.r.verb != verbSend {
+		j, batch, ok := g.s.groups.take(g, sends[:0])
+		switch {
+		case !ok:
+			return
+		case len(batch) > 0:
+			g.sendAll(batch)
+			clear(batch)
+			sends = batch
+		case j.r != nil:
 			g.one(j.r)
-			continue
+		default:
+			g.internal(j.do)
 		}
-		batch = append(batch[:0], j.r)
-	more:
-		for len(batch) < sendBatch {
-			select {
-			case j, ok := <-g.inbox:
-				if !ok {
-					break more // the channel stays closed for the next round
-				}
-				if j.r == nil || j.r.verb != verbSend {
-					held = &j
-					break more
-				}
-				batch = append(batch, j.r)
-			default:
-				break more
-			}
-		}
-		g.sendAll(batch)
-		clear(batch)
 	}
 }
 

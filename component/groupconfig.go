@@ -26,6 +26,38 @@ type groupConfig struct {
 	// ReInit is the group_id that a committed ReInit proposal names: the group
 	// is frozen until a new one takes its JID (RFC 9420 §11.2).
 	ReInit mls.GroupID `json:",omitempty"`
+	// Group and Roles are, in private mode, the components that the service
+	// goes by: those of the GroupInfo that the group was created with, and every
+	// change since that its committer had the right to make. A GroupInfo alone
+	// would not do: the service cannot check it, and any member can send one
+	// that makes the member an owner.
+	Group, Roles []byte `json:",omitempty"`
+}
+
+// agreed gives what Group and Roles say, with nil pointers if they are empty.
+func (c *groupConfig) agreed() (st groupdata.State) {
+	if len(c.Group) == 0 || len(c.Roles) == 0 {
+		return st
+	}
+	st.Group, _ = groupdata.DecodeGroup(c.Group)
+	st.Roles, _ = groupdata.DecodeRoles(c.Roles)
+	return st
+}
+
+// setAgreed is the reverse of agreed.
+func (c *groupConfig) setAgreed(st groupdata.State) {
+	if st.Group == nil || st.Roles == nil {
+		return
+	}
+	group, err := st.Group.Encode()
+	if err != nil {
+		return
+	}
+	roles, err := st.Roles.Encode()
+	if err != nil {
+		return
+	}
+	c.Group, c.Roles = group, roles
 }
 
 func decodeConfig(b []byte) (groupConfig, error) {
@@ -119,6 +151,21 @@ func agreedIn(rd store.Reader, row *store.Group) (groupdata.State, error) {
 	snap, err := rd.Snapshot(row.Key, row.Epoch)
 	if err != nil {
 		return groupdata.State{}, err
+	}
+	return agreedAt(row, snap)
+}
+
+// agreedAt reads what a group agrees on in the epoch of a snapshot. In private
+// mode it is what the service goes by.
+func agreedAt(row *store.Group, snap *store.Snapshot) (groupdata.State, error) {
+	if row.Mode == groupdata.Private.String() {
+		conf, err := decodeConfig(row.Config)
+		if err != nil {
+			return groupdata.State{}, err
+		}
+		if st := conf.agreed(); st.Roles != nil {
+			return st, nil
+		}
 	}
 	gi, err := parseGroupInfo(snap.GroupInfo)
 	if err != nil {

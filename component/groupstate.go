@@ -86,8 +86,8 @@ func (s *Service) loadGroup(ctx context.Context, jid string) (*groupState, error
 		return nil, err
 	}
 	if st.private() {
-		if gi, err := parseGroupInfo(snap.GroupInfo); err == nil {
-			st.data = agreedLoose(&gi.Context)
+		if st.data, err = agreedAt(&st.row, snap); err != nil {
+			return nil, err
 		}
 		for _, e := range pending {
 			st.pending = append(st.pending, pendingProposal{entry: e})

@@ -40,21 +40,11 @@ func publishKeyPackages(s *Service, r *request) (stanza.Payload, error) {
 	}
 	var dev store.Device
 	err = s.store.Update(r.ctx, func(tx store.Tx) error {
-		devices, err := tx.Devices(r.from.bare, now)
-		if err != nil {
+		if err := s.roomForDevice(tx, r.from, in.Device.String()); err != nil {
 			return err
 		}
-		known := slices.ContainsFunc(devices, func(d store.Device) bool { return d.Device == in.Device.String() })
-		if !known && len(devices) >= s.limits.MaxDevices {
-			return stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("An account has at most %d devices here. Retract the key packages of one that is no longer used.", s.limits.MaxDevices))
-		}
-		if dev, err = tx.PutKeyPackages(r.from.bare, in.Device.String(), rows, s.limits.MaxKeyPackages, now); err != nil {
-			return err
-		}
-		if dev.Available > s.limits.LowKeyPackages {
-			return tx.SetSetting(r.from.bare, settingWarned+in.Device.String(), nil)
-		}
-		return nil
+		dev, err = tx.PutKeyPackages(r.from.bare, in.Device.String(), rows, s.limits.MaxKeyPackages, now)
+		return err
 	})
 	if errors.Is(err, store.ErrQuota) {
 		return nil, stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("A device keeps at most %d key packages here.", s.limits.MaxKeyPackages))
@@ -203,9 +193,6 @@ func retractKeyPackages(s *Service, r *request) (stanza.Payload, error) {
 		if len(in.Refs) > 0 {
 			return tx.DeleteKeyPackage(r.from.bare, in.Device.String(), in.Refs)
 		}
-		if err := tx.SetSetting(r.from.bare, settingWarned+in.Device.String(), nil); err != nil {
-			return err
-		}
 		return tx.DeleteKeyPackages(r.from.bare, in.Device.String())
 	})
 }
@@ -246,16 +233,6 @@ func claimKeyPackages(s *Service, r *request) (stanza.Payload, error) {
 	if len(in.Users) > claimUsers {
 		return nil, stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("A claim is for at most %d users.", claimUsers))
 	}
-	if wait := s.rates.claims.take(r.from.bare, len(in.Users), s.now()); wait > 0 {
-		s.metrics.limited.WithLabelValues("claims").Inc()
-		return nil, &stanza.RetryAfter{After: wait}
-	}
-	if !s.local(r.from) {
-		if wait := s.rates.domainClaims.take(r.from.domain, len(in.Users), s.now()); wait > 0 {
-			s.metrics.limited.WithLabelValues("domain-claims").Inc()
-			return nil, &stanza.RetryAfter{After: wait}
-		}
-	}
 	users := in.Users
 	if in.After != "" {
 		for i, u := range users {
@@ -263,6 +240,17 @@ func claimKeyPackages(s *Service, r *request) (stanza.Payload, error) {
 				users = users[i+1:]
 				break
 			}
+		}
+	}
+	if wait := s.rates.claims.take(r.from.bare, len(users), s.now()); wait > 0 {
+		s.metrics.limited.WithLabelValues("claims").Inc()
+		return nil, &stanza.RetryAfter{After: wait}
+	}
+	if !s.local(r.from) {
+		if wait := s.rates.domainClaims.take(r.from.domain, len(users), s.now()); wait > 0 {
+			s.metrics.limited.WithLabelValues("domain-claims").Inc()
+			s.rates.claims.give(r.from.bare, len(users))
+			return nil, &stanza.RetryAfter{After: wait}
 		}
 	}
 	out := &stanza.Claimed{ClaimID: in.ClaimID}
@@ -278,6 +266,12 @@ func claimKeyPackages(s *Service, r *request) (stanza.Payload, error) {
 		}
 		room -= size
 		out.Users = append(out.Users, *u)
+	}
+	// Those that did not fit are paid for when they are asked for again.
+	left := len(users) - len(out.Users)
+	s.rates.claims.give(r.from.bare, left)
+	if !s.local(r.from) {
+		s.rates.domainClaims.give(r.from.domain, left)
 	}
 	return out, nil
 }

@@ -48,11 +48,10 @@ const (
 	// groupsLoaded bounds the groups in memory. Above it the least used ones
 	// are forgotten early.
 	groupsLoaded = 50_000
-	// senderInbox is how many requests of the accounts that share a worker may
-	// wait.
+	// senderInbox is how many requests of one account may wait.
 	senderInbox = 512
 	// senderWorkers is the number of workers for requests that do not change a
-	// group. Requests of one account go to one worker, in order.
+	// group: how many accounts are served at the same time.
 	senderWorkers = 32
 	// sendBatch is how many application messages of one group become one
 	// transaction: enough to keep up with the disk, few enough that the first
@@ -76,9 +75,12 @@ const (
 	iqOutstanding       = 4096
 	iqOutstandingDomain = 64
 	// welcomeRetryMin and welcomeRetryMax bound the wait before a joiner's home
-	// service is told again.
-	welcomeRetryMin = 30 * time.Second
+	// service is told again. The first is longer than an attempt can last.
+	welcomeRetryMin = iqTimeout + homeTimeout + 10*time.Second
 	welcomeRetryMax = 6 * time.Hour
+	// domainPause and twice that bound the wait of a welcome whose domain has as
+	// many under way as it may.
+	domainPause = 5 * time.Second
 	// cleanInterval is how often expired rows are removed, and how long a due
 	// nudge or welcome may be late.
 	cleanInterval = time.Minute
@@ -159,6 +161,12 @@ type Limits struct {
 	MaxPending int
 	// MaxSessions is how many live sessions an account may have. Default 50.
 	MaxSessions int
+	// DomainSessions is how many live sessions the accounts of one other domain
+	// may have together. Default 20,000.
+	DomainSessions int
+	// MaxWelcomes is how many Welcomes may wait for a device before those of
+	// other services are refused. Default 200.
+	MaxWelcomes int
 	// MaxContextBytes is the size of a group's context, with its roles and
 	// extensions, which every GroupInfo carries. Default 128 KiB.
 	MaxContextBytes int
@@ -183,6 +191,9 @@ type Limits struct {
 	TombstoneAge time.Duration
 	// GroupIdle is how long an unused group stays in memory. Default 2 minutes.
 	GroupIdle time.Duration
+	// CachedLeaves bounds the leaves of all groups in memory that have nothing
+	// to do, at about 1.5 KiB each. Default 500,000.
+	CachedLeaves int
 
 	// MaxInFlight bounds the bytes of requests that are being worked on.
 	// Default 64 MiB: above it requests are answered "retry".
@@ -200,6 +211,7 @@ type Limits struct {
 	DomainClaims Rate // users claimed by another domain. Default 5/s, burst 1,000
 	Create       Rate // groups created by an account. Default 1 a minute, burst 20
 	Reports      Rate // reports by an account. Default 1 a minute, burst 10
+	Invites      Rate // devices that an account adds whose key packages were not claimed here: each is a message to somebody. Default 1/s, burst 300
 }
 
 // A Rate is a token bucket: Burst at once, then PerSecond. A negative PerSecond
@@ -233,6 +245,8 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.MaxGroups, 100)
 	def(&l.MaxPending, 200)
 	def(&l.MaxSessions, 50)
+	def(&l.DomainSessions, 20_000)
+	def(&l.MaxWelcomes, 200)
 	def(&l.MaxContextBytes, 128<<10)
 	def(&l.EpochWindow, 1)
 	def(&l.LogAge, 30*24*time.Hour)
@@ -241,6 +255,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.IdleDevice, 180*24*time.Hour)
 	def(&l.TombstoneAge, 90*24*time.Hour)
 	def(&l.GroupIdle, 2*time.Minute)
+	def(&l.CachedLeaves, 500_000)
 	def(&l.MaxInFlight, 64<<20)
 	def(&l.AnswerQueue, 32<<20)
 	def(&l.EventQueue, 64<<20)
@@ -252,6 +267,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.DomainClaims, Rate{5, 1000})
 	def(&l.Create, Rate{1.0 / 60, 20})
 	def(&l.Reports, Rate{1.0 / 60, 10})
+	def(&l.Invites, Rate{1, 300})
 	return l
 }
 

@@ -26,7 +26,7 @@ type metrics struct {
 	deliveries prometheus.Counter
 	nudges     *prometheus.CounterVec // kind: live, stored
 	claims     *prometheus.CounterVec // status: ok, last-resort, exhausted, incompatible, unavailable
-	limited    *prometheus.CounterVec // limit: requests, domain, send, claims, claimed, domain-claims, create, reports
+	limited    *prometheus.CounterVec // limit: requests, domain, send, claims, claimed, domain-claims, create, reports, invites
 	welcomes   *prometheus.CounterVec // event: stored, delivered, notified, refused, failed
 	removals   *prometheus.CounterVec // reason: outcast, idle, purged, left
 	iqTimeouts prometheus.Counter

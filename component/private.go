@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/mls"
 	"github.com/lockstep-im/lockstep/stanza"
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
@@ -49,13 +50,22 @@ func (g *group) checkPrivateCommit(r *request, st *groupState, c *submittedCommi
 		}
 	}
 	if c.Members != nil {
+		gone, come := make(map[store.Leaver]bool), make(map[store.Leaver]bool)
+		for _, l := range e.left {
+			gone[l] = true
+		}
+		for _, j := range e.joined {
+			come[store.Leaver{User: j.User, Device: j.Device}] = true
+		}
 		for _, m := range c.Members.Removed {
 			a, err := parseAddr(m.JID)
 			if err != nil {
 				return nil, nil, stanza.NewError(stanza.JIDMalformed, "A removed member's address is malformed.")
 			}
-			if st.hasDevice(a.bare, m.Device.String()) {
-				e.left = append(e.left, store.Leaver{User: a.bare, Device: m.Device.String()})
+			l := store.Leaver{User: a.bare, Device: m.Device.String()}
+			if st.hasDevice(l.User, l.Device) && !gone[l] {
+				gone[l] = true
+				e.left = append(e.left, l)
 			}
 		}
 		leaf := st.freeLeaf()
@@ -67,6 +77,11 @@ func (g *group) checkPrivateCommit(r *request, st *groupState, c *submittedCommi
 			if st.role(a.bare) == groupdata.Outcast {
 				return nil, nil, &groupdata.RuleError{Rule: "role-add", Reason: a.bare + " is banned from the group"}
 			}
+			l := store.Leaver{User: a.bare, Device: m.Device.String()}
+			if come[l] || st.hasDevice(l.User, l.Device) && !gone[l] {
+				return nil, nil, &stanza.InvalidMessage{Part: "message", Reason: fmt.Sprintf("device %s of %s is in the group already", l.Device, l.User)}
+			}
+			come[l] = true
 			leaf++
 			e.joined = append(e.joined, store.Joiner{User: a.bare, Device: m.Device.String(), Leaf: leaf})
 			e.added = append(e.added, addedPackage{m.KeyPackageRef, a.bare, m.Device.String()})
@@ -84,11 +99,37 @@ func (g *group) checkPrivateCommit(r *request, st *groupState, c *submittedCommi
 			return nil, nil, &stanza.TooLarge{MaxBytes: uint64(g.s.limits.MaxContextBytes)}
 		}
 	}
-	return &store.Commit{
+	change := &store.Commit{
 		Group: st.row.Key, Rev: st.row.Rev, Epoch: c.Epoch,
 		Ref: c.ref, ID: g.s.entryID(), Sender: r.from.bare, Stamp: g.s.stamp(), Bytes: c.message,
 		GroupInfo: c.infoBytes, Left: e.left, Joined: e.joined,
-	}, e, nil
+	}
+	if next, ok := st.agreedAfter(r.from.bare, c.groupInfo); ok {
+		e.rules.New = next
+		conf := st.conf
+		conf.setAgreed(next)
+		change.Config, change.Roles = conf.encode(), roleRows(st.data.Roles, next.Roles)
+	}
+	return change, e, nil
+}
+
+// agreedAfter gives the state that a commit's GroupInfo announces, if it differs
+// from the one that the service goes by and the committer has the right to make
+// the change. Without that right it may all the same be what the group agreed
+// on (somebody else proposed it): the service then waits for the GroupInfo of
+// one who has it.
+func (st *groupState) agreedAfter(committer string, gi *mls.GroupInfo) (groupdata.State, bool) {
+	if gi == nil || st.data.Roles == nil {
+		return groupdata.State{}, false
+	}
+	next := agreedLoose(&gi.Context)
+	if next.Roles == nil || next.Group == nil || *next.Group == *st.data.Group && next.Roles.Equal(st.data.Roles) {
+		return groupdata.State{}, false
+	}
+	if groupdata.Check(&groupdata.Change{Committer: committer, Old: st.data, New: next, InTree: st.inTree}) != nil {
+		return groupdata.State{}, false
+	}
+	return next, true
 }
 
 // freeLeaf is a number above all leaves: in private mode they only tell rows

@@ -5,6 +5,8 @@ package component
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-im/lockstep/component/store"
@@ -41,25 +43,34 @@ func (g *group) propose(r *request, in *stanza.Proposal) (*store.Entry, uint64, 
 	if m.ContentType() != mls.ContentProposal {
 		return nil, 0, &stanza.InvalidMessage{Part: "message", Reason: "the message is no proposal"}
 	}
+	unsure := false
 	for range commitRetries {
 		st, err := g.load(r.ctx)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, unsureOutcome(err, unsure)
 		}
+		known := st.isPending(store.Ref(in.Ref))
 		e, err := g.tryPropose(r, st, in, m)
 		if g.conflict(err) {
 			continue
 		}
 		if errors.Is(err, store.ErrUnknownOutcome) {
-			g.st = nil
+			g.st, unsure = nil, true
 			continue
 		}
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, unsureOutcome(err, unsure)
+		}
+		if unsure && known { // it was written, and nobody has been told
+			g.fanout(r.ctx, st, e, r.from.full, nil)
 		}
 		return e, st.row.Epoch, nil
 	}
-	return nil, 0, &stanza.RetryAfter{After: time.Second}
+	return nil, 0, unsureOutcome(&stanza.RetryAfter{After: time.Second}, unsure)
+}
+
+func (st *groupState) isPending(ref store.Ref) bool {
+	return slices.ContainsFunc(st.pending, func(p pendingProposal) bool { return p.entry.Ref == ref })
 }
 
 func (g *group) tryPropose(r *request, st *groupState, in *stanza.Proposal, m *mls.Message) (*store.Entry, error) {
@@ -144,7 +155,13 @@ func (g *group) checkProposal(st *groupState, m *mls.Message, from string) (*mls
 	if err != nil {
 		return nil, invalid("message", err)
 	}
-	if op.Kind == groupdata.OpAdd {
+	if add, ok := staged.Info().Proposal.(*mls.Add); ok {
+		// No commit could take it along.
+		if user, device, err := leafIdentity(add.KeyPackage.LeafNode); err != nil {
+			return nil, invalid("message", err)
+		} else if st.hasDevice(user, device) && !slices.Contains(st.leavers(), store.Leaver{User: user, Device: device}) {
+			return nil, &stanza.InvalidMessage{Part: "message", Reason: fmt.Sprintf("device %s of %s is in the group already", device, user)}
+		}
 		if st.role(op.Target) == groupdata.Outcast {
 			return nil, &groupdata.RuleError{Rule: "role-add", Reason: op.Target + " is banned from the group"}
 		}
@@ -168,6 +185,11 @@ func (g *group) addProposal(ctx context.Context, st *groupState, staged *mls.Sta
 	}
 	e := &store.Entry{Seq: acc.Seq, Epoch: ne.Epoch, Kind: ne.Kind, Ref: ref, ID: acc.ID, Sender: sender, Stamp: acc.Stamp, Chain: acc.Chain, Bytes: b}
 	if acc.Duplicate {
+		return e, nil
+	}
+	if acc.Rev != st.row.Rev+1 {
+		g.st = nil // the answer came late: others have changed the group since
+		g.fanout(ctx, st, e, skip, nil)
 		return e, nil
 	}
 	st.row.Head, st.row.Chain, st.row.Rev = acc.Seq, acc.Chain, acc.Rev

@@ -19,13 +19,14 @@ type rates struct {
 	domainClaims limiter // users claimed, by domain
 	create       limiter // by account
 	reports      limiter // by account
+	invites      limiter // devices added whose packages were not claimed here, by account
 }
 
 func newRates(l *Limits, now func() time.Time) *rates {
 	return &rates{
 		now: now, requests: limiter{rate: l.Requests}, domain: limiter{rate: l.Domain}, send: limiter{rate: l.Send},
 		claims: limiter{rate: l.Claims}, claimed: limiter{rate: l.Claimed}, domainClaims: limiter{rate: l.DomainClaims},
-		create: limiter{rate: l.Create}, reports: limiter{rate: l.Reports},
+		create: limiter{rate: l.Create}, reports: limiter{rate: l.Reports}, invites: limiter{rate: l.Invites},
 	}
 }
 
@@ -77,8 +78,8 @@ func (l *limiter) take(key string, n int, now time.Time) time.Duration {
 	}
 	if d := now.Sub(b.at); d > 0 {
 		b.tokens = min(burst, b.tokens+d.Seconds()*l.rate.PerSecond)
-		b.at = now
 	}
+	b.at = now // also where the clock was set back: nobody waits until it catches up
 	need := min(float64(n), burst)
 	if b.tokens < need {
 		l.buckets[key] = b
@@ -90,6 +91,16 @@ func (l *limiter) take(key string, n int, now time.Time) time.Duration {
 	b.tokens -= float64(n)
 	l.buckets[key] = b
 	return 0
+}
+
+// give returns tokens that were taken for nothing.
+func (l *limiter) give(key string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b, ok := l.buckets[key]; ok {
+		b.tokens = min(float64(l.rate.Burst), b.tokens+float64(n))
+		l.buckets[key] = b
+	}
 }
 
 // shrink forgets buckets that are full again, and any others if that is not

@@ -5,7 +5,6 @@ package component
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -55,8 +54,14 @@ func (r *request) respond(p stanza.Payload) {
 	if r.replied {
 		panic("component: internal error: second answer to a request")
 	}
+	b := stanza.AppendResult(nil, &r.st, p)
+	if len(b) > r.svc.limits.MaxStanza {
+		r.svc.log.Error("component: internal error: an answer is too large", "verb", r.verbName(), "bytes", len(b))
+		r.fail(&stanza.TooLarge{MaxBytes: uint64(r.svc.limits.MaxStanza)})
+		return
+	}
 	r.replied = true
-	r.svc.link.send(prioAnswer, stanza.AppendResult(nil, &r.st, p))
+	r.svc.link.send(prioAnswer, b)
 	r.count("ok")
 }
 
@@ -96,17 +101,18 @@ func (s *Service) refusal(err error, r *request) *stanza.Error {
 			return e
 		}
 		return &stanza.Error{Type: stanza.ErrorAuth, Condition: stanza.Forbidden, Text: re.Reason}
-	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrReadOnly), errors.Is(err, store.ErrClosed), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		s.metrics.storeErrs.WithLabelValues("unavailable").Inc()
-		s.log.Error("the store is unavailable", "verb", r.verbName(), "error", err)
-		e := stanza.NewAppError(&stanza.RetryAfter{After: 5 * time.Second})
-		e.Text = "The service cannot write to its database now. Nothing was changed; try again."
-		return e
-	case errors.Is(err, store.ErrUnknownOutcome):
+	case errors.Is(err, store.ErrUnknownOutcome), ranOut(err):
+		// Where time ran out, nobody looked whether the change had been made.
 		s.metrics.storeErrs.WithLabelValues("unknown-outcome").Inc()
 		s.log.Error("the store lost an answer", "verb", r.verbName(), "error", err)
 		e := stanza.NewAppError(&stanza.RetryAfter{After: 2 * time.Second})
 		e.Text = "The outcome is unknown. Submit the same bytes again, or look for their ref in the log."
+		return e
+	case inTrouble(err):
+		s.metrics.storeErrs.WithLabelValues("unavailable").Inc()
+		s.log.Error("the store is unavailable", "verb", r.verbName(), "error", err)
+		e := stanza.NewAppError(&stanza.RetryAfter{After: 5 * time.Second})
+		e.Text = "The service cannot write to its database now. Nothing was changed; try again."
 		return e
 	case errors.As(err, &ce):
 		s.metrics.storeErrs.WithLabelValues("conflict").Inc()
@@ -121,6 +127,15 @@ func (s *Service) refusal(err error, r *request) *stanza.Error {
 	return e
 }
 
+// inTrouble reports whether the store, not the request, is what failed.
+func inTrouble(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrReadOnly) || errors.Is(err, store.ErrClosed) || ranOut(err)
+}
+
+func ranOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+}
+
 // receive takes a stanza from the link. The bytes are its own.
 func (s *Service) receive(raw []byte, ctx *xmlpull.Context) {
 	parser := parsers.Get().(*stanza.Parser)
@@ -133,7 +148,9 @@ func (s *Service) receive(raw []byte, ctx *xmlpull.Context) {
 		}
 		return
 	}
-	if !s.dispatch(parser, st, int64(len(raw))) {
+	// What a stanza holds is its bytes, and what they were parsed into: of tags
+	// that is twenty times as much.
+	if !s.dispatch(parser, st, int64(len(raw)+parser.MemSize())) {
 		parsers.Put(parser)
 	}
 }
@@ -348,51 +365,3 @@ func (s *Service) receiveMessage(st *stanza.Stanza, from, to addr) {
 			Text: "This group is end-to-end encrypted with MLS: it takes messages only from a client that knows " + stanza.NSDelivery + "."}))
 	}
 }
-
-// workers run requests that change no group. The requests of one account go to
-// one worker, so that they are served in the order of their arrival.
-type workers struct {
-	seed   maphash.Seed
-	queues []chan func()
-	done   chan struct{}
-	once   sync.Once
-}
-
-func newWorkers(s *Service) *workers {
-	w := &workers{seed: maphash.MakeSeed(), done: make(chan struct{})}
-	for range senderWorkers {
-		q := make(chan func(), senderInbox)
-		w.queues = append(w.queues, q)
-		s.background(func(context.Context) {
-			for {
-				select {
-				case f := <-q:
-					f()
-				case <-w.done:
-					for { // answer what is left
-						select {
-						case f := <-q:
-							f()
-						default:
-							return
-						}
-					}
-				}
-			}
-		})
-	}
-	return w
-}
-
-// submit queues f behind earlier work of the same key, and reports whether there
-// was room.
-func (w *workers) submit(key string, f func()) bool {
-	select {
-	case w.queues[maphash.String(w.seed, key)%uint64(len(w.queues))] <- f:
-		return true
-	default:
-		return false
-	}
-}
-
-func (w *workers) close() { w.once.Do(func() { close(w.done) }) }

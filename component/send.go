@@ -62,7 +62,7 @@ func (g *group) tryBatch(batch []*request) {
 		if err != nil {
 			for _, r := range batch {
 				if !r.replied {
-					r.fail(err)
+					r.fail(unsureOutcome(err, unsure))
 				}
 			}
 			return
@@ -96,7 +96,7 @@ func (g *group) tryBatch(batch []*request) {
 			continue
 		case err != nil:
 			for _, s := range list {
-				s.r.fail(err)
+				s.r.fail(unsureOutcome(err, unsure))
 			}
 			return
 		}
@@ -107,7 +107,7 @@ func (g *group) tryBatch(batch []*request) {
 	}
 	for _, r := range batch {
 		if !r.replied {
-			r.fail(&stanza.RetryAfter{After: time.Second})
+			r.fail(unsureOutcome(&stanza.RetryAfter{After: time.Second}, unsure))
 		}
 	}
 }
@@ -242,6 +242,9 @@ func (g *group) sent(st *groupState, s *sending) {
 		s.r.respond(accepted(e, st.row.Epoch))
 		if s.acc.Duplicate && !s.again {
 			return
+		}
+		if s.acc.Rev != st.row.Rev {
+			g.st = nil // the answer came late: others have changed the group since
 		}
 		st.row.Head, st.row.Chain = s.acc.Seq, s.acc.Chain
 		g.s.metrics.accepted.WithLabelValues("application").Inc()

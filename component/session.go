@@ -19,9 +19,10 @@ import (
 // beyond the call.
 func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from, to addr, size int64) bool {
 	switch st.Type {
-	case stanza.TypeUnavailable:
-		return s.sessionWork(parser, from, size, func(ctx context.Context) { s.endSession(ctx, from) })
-	case stanza.TypeError:
+	case stanza.TypeUnavailable, stanza.TypeError:
+		if to.local != "" || !s.sessions.maybe(from) {
+			return false // a session is with the service: who leaves a "room" stays
+		}
 		return s.sessionWork(parser, from, size, func(ctx context.Context) { s.endSession(ctx, from) })
 	case stanza.TypeUnsubscribed:
 		// The account is gone, or wants no more of us: its nudges end.
@@ -103,6 +104,9 @@ func (s *Service) sessionWork(parser *stanza.Parser, from addr, size int64, f fu
 
 // openSession records a session and says that it is there.
 func (s *Service) openSession(ctx context.Context, from addr, device stanza.DeviceID) error {
+	if !s.local(from) && !s.sessions.room(from, s.limits.DomainSessions) {
+		return &stanza.Error{Type: stanza.ErrorWait, Condition: stanza.ResourceConstraint, Text: "The accounts of your domain have as many live sessions here as are allowed."}
+	}
 	row := store.Session{JID: from.full, User: from.bare, Device: device.String(), Since: s.stamp()}
 	var dev *store.Device
 	err := s.store.Update(ctx, func(tx store.Tx) error {
@@ -116,6 +120,9 @@ func (s *Service) openSession(ctx context.Context, from addr, device stanza.Devi
 			if h.JID != from.full {
 				others++
 			}
+		}
+		if err := s.roomForDevice(tx, from, row.Device); err != nil {
+			return err
 		}
 		if others >= s.limits.MaxSessions {
 			return &stanza.Error{Type: stanza.ErrorWait, Condition: stanza.ResourceConstraint, Text: fmt.Sprintf("An account has at most %d live sessions here.", s.limits.MaxSessions)}
@@ -150,6 +157,44 @@ func (s *Service) openSession(ctx context.Context, from addr, device stanza.Devi
 	return nil
 }
 
+// roomForDevice makes sure that a device which is new here does not exceed what
+// an account may have. The place of one that has no key packages, no session and
+// was not seen for longest is taken first: clients come and go, and few say
+// goodbye.
+func (s *Service) roomForDevice(tx store.Tx, user addr, device string) error {
+	devices, err := tx.Devices(user.bare, s.now())
+	if err != nil || len(devices) < s.limits.MaxDevices {
+		return err
+	}
+	live := make(map[string]bool)
+	sessions, err := tx.Sessions(user.bare)
+	if err != nil {
+		return err
+	}
+	for _, l := range sessions {
+		live[l.Device] = true
+	}
+	var oldest *store.Device
+	for i := range devices {
+		d := &devices[i]
+		switch {
+		case d.Device == device:
+			return nil
+		case live[d.Device], d.Available > 0, d.LastResort:
+		case oldest == nil || d.Seen.Before(oldest.Seen):
+			oldest = d
+		}
+	}
+	if oldest == nil {
+		return tooManyDevices(s.limits.MaxDevices)
+	}
+	return tx.DeleteKeyPackages(user.bare, oldest.Device)
+}
+
+func tooManyDevices(limit int) error {
+	return stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("An account has at most %d devices here. Retract the key packages of one that is no longer used.", limit))
+}
+
 // endSession ends the session of a full JID, or all sessions of a bare one.
 func (s *Service) endSession(ctx context.Context, from addr) {
 	jids := []string{from.full}
@@ -160,7 +205,9 @@ func (s *Service) endSession(ctx context.Context, from addr) {
 		}
 	}
 	for _, jid := range jids {
-		if !s.sessions.drop(jid) && !s.sessions.shared {
+		// Another process may have opened it. Looking is cheaper than a
+		// transaction, and strangers can make us do it.
+		if !s.sessions.drop(jid) && (!s.sessions.shared || s.sessions.device(ctx, addr{full: jid, bare: from.bare}) == "") {
 			continue
 		}
 		err := s.store.Update(ctx, func(tx store.Tx) error { return tx.DeleteSession(jid) })
@@ -174,7 +221,7 @@ func (s *Service) endSession(ctx context.Context, from addr) {
 // sessions of the account that the bounce comes from.
 func (s *Service) sessionBounced(from addr, st *stanza.Stanza) {
 	e := st.Err()
-	if e == nil || from.resource == "" {
+	if e == nil || from.resource == "" || !s.sessions.maybe(from) {
 		return
 	}
 	switch e.Condition {

@@ -27,6 +27,8 @@ type sessionTable struct {
 	recent [1024]string
 	byUser map[string][]session
 	byJID  map[string]string // full JID to user
+	// domains counts the sessions of each domain.
+	domains map[string]int
 }
 
 // session is one live session. Its strings are shared with the table's keys.
@@ -37,7 +39,7 @@ type session struct {
 }
 
 func newSessionTable(s *Service) *sessionTable {
-	return &sessionTable{s: s, shared: s.store.Shared(), byUser: make(map[string][]session), byJID: make(map[string]string)}
+	return &sessionTable{s: s, shared: s.store.Shared(), byUser: make(map[string][]session), byJID: make(map[string]string), domains: make(map[string]int)}
 }
 
 func escapeAttr(s string) string {
@@ -78,6 +80,7 @@ func (t *sessionTable) put(p store.Session) {
 	defer t.mu.Unlock()
 	t.remove(p.JID)
 	t.byJID[p.JID] = p.User
+	t.domains[domainOf(p.User)]++
 	t.byUser[p.User] = append(t.byUser[p.User], session{jid: p.JID, escaped: escapeAttr(p.JID), device: p.Device})
 	t.changed(p.User)
 }
@@ -95,6 +98,10 @@ func (t *sessionTable) remove(jid string) bool {
 		return false
 	}
 	delete(t.byJID, jid)
+	domain := domainOf(user)
+	if t.domains[domain]--; t.domains[domain] == 0 {
+		delete(t.domains, domain)
+	}
 	rest := slices.DeleteFunc(t.byUser[user], func(s session) bool { return s.jid == jid })
 	if len(rest) == 0 {
 		delete(t.byUser, user)
@@ -126,6 +133,31 @@ func (t *sessionTable) changedSince(from, to uint64, members map[string][]leafDe
 		}
 	}
 	return false
+}
+
+// room reports whether an account may have one more session, or has the one of
+// this address already.
+func (t *sessionTable) room(a addr, limit int) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, ok := t.byJID[a.full]
+	return ok || t.domains[a.domain] < limit
+}
+
+// maybe reports whether an address may have a session: so that those who have
+// none cannot make the service look for it. Where other processes keep sessions,
+// too, everybody may.
+func (t *sessionTable) maybe(a addr) bool {
+	if t.shared {
+		return true
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if a.resource == "" {
+		return len(t.byUser[a.bare]) > 0
+	}
+	_, ok := t.byJID[a.full]
+	return ok
 }
 
 func (t *sessionTable) count() int {

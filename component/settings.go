@@ -23,8 +23,7 @@ const (
 	settingAllow    = "allow/"          // + bare JID or domain; owner user: may claim
 	settingBlock    = "block/"          // + JID; owner user: blocked (XEP-0191)
 	settingSender   = "external-sender" // owner "": our signing keys
-	settingReserved = "reserved/"       // + JID; owner user: the service chose it for a group
-	settingWarned   = "warned/"         // + device; owner user: key packages ran low, and the owner was told
+	settingReserved = "reserved/"       // + JID; owner user: the service chose it for a group, until the time in the value
 )
 
 // settingsCache holds the banned domains, which every request asks for.

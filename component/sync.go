@@ -5,6 +5,7 @@ package component
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -91,18 +92,20 @@ func (s *Service) memberReading(ctx context.Context, rd store.Reader, row *store
 	if err != nil {
 		return nil, err
 	}
+	// Devices that are in the tree count, or else those that were: what lies
+	// between the removal of one and the addition of another is not the
+	// account's to read.
+	current := slices.ContainsFunc(members, store.Member.InTree)
 	var out *reading
 	for _, m := range members {
-		if out == nil {
+		switch {
+		case m.InTree() != current:
+		case out == nil:
 			out = &reading{row: row, device: id, from: m.Joined, through: m.Removed, removed: m.Removed}
-			continue
-		}
-		out.from = min(out.from, m.Joined)
-		if m.InTree() || out.removed == 0 {
-			out.through, out.removed = 0, 0
-		} else {
-			out.through = max(out.through, m.Removed)
-			out.removed = out.through
+		case current:
+			out.from = min(out.from, m.Joined)
+		case m.Removed > out.removed: // the one that was removed last
+			out.from, out.through, out.removed = m.Joined, m.Removed, m.Removed
 		}
 	}
 	if out == nil {

@@ -28,10 +28,12 @@ func (s *Service) maySeeState(rd store.Reader, row *store.Group, snap *store.Sna
 	if err != nil || inTree {
 		return err
 	}
-	if gi, err := parseGroupInfo(snap.GroupInfo); err == nil {
-		if st := agreedLoose(&gi.Context); st.Roles != nil && st.Roles.CanJoin(user, false) == nil {
-			return nil
-		}
+	st, err := agreedAt(row, snap)
+	if err != nil {
+		return err
+	}
+	if st.Roles != nil && st.Roles.CanJoin(user, false) == nil {
+		return nil
 	}
 	// A joiner that was added is in the tree already, unless it has been
 	// removed since; then there is nothing for it here.

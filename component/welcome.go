@@ -50,6 +50,18 @@ func (s *Service) addWelcomes(ctx context.Context, jid, inviter string, c *submi
 	if err != nil {
 		return err
 	}
+	strangers := 0
+	for i, a := range e.added {
+		if !homes[i] && a.user != inviter {
+			strangers++
+		}
+	}
+	if strangers > 0 {
+		if wait := s.rates.invites.take(inviter, strangers, s.now()); wait > 0 {
+			s.metrics.limited.WithLabelValues("invites").Inc()
+			return &stanza.RetryAfter{After: wait}
+		}
+	}
 	now := s.now()
 	change.WelcomeInfo = c.welcome.EncryptedGroupInfo
 	change.WelcomeExpiry = now.Add(s.limits.WelcomeAge)

@@ -145,9 +145,6 @@ type Reader interface {
 	Welcomes(user, device string, limit int) ([]Welcome, error)
 	// Welcome returns one welcome with its bytes.
 	Welcome(kpRef []byte, group string) (*Welcome, error)
-	// DueWelcomes lists welcomes whose NotifyAt has come, earliest first,
-	// without their bytes.
-	DueWelcomes(now time.Time, limit int) ([]Welcome, error)
 
 	// Sessions lists live sessions of a user.
 	Sessions(user string) ([]Session, error)
@@ -237,6 +234,10 @@ type Tx interface {
 	PutWelcome(w *Welcome) error
 	// DeleteWelcome removes a user's welcome (acknowledged, or declined).
 	DeleteWelcome(kpRef []byte, group, user string) error
+	// TakeWelcomes returns welcomes whose NotifyAt has come, earliest first,
+	// without their bytes, and sets the NotifyAt of each to what next says. So
+	// no two processes have one at the same time.
+	TakeWelcomes(now time.Time, limit int, next func(*Welcome) time.Time) ([]Welcome, error)
 	// NotifyWelcome sets when the welcome's home service is to be told (again);
 	// the zero time means that it has been told.
 	NotifyWelcome(kpRef []byte, group string, at time.Time) error

@@ -41,24 +41,25 @@ func testWelcomes(t *testing.T, w *world) {
 	})
 	w.fails(store.ErrNotFound, func(tx store.Tx) error { _, err := tx.Welcome([]byte("kp r"), orchard); return err })
 	// Whom to tell.
-	due := func(at time.Time) (n int) {
-		w.view(func(r store.Reader) error {
-			ws, err := r.DueWelcomes(at, 0)
+	due := func(at, next time.Time) (n int) {
+		w.update(func(tx store.Tx) error {
+			ws, err := tx.TakeWelcomes(at, 0, func(*store.Welcome) time.Time { return next })
 			n = len(ws)
-			if n > 0 && ws[0].User != mercutio {
+			if n > 0 && (ws[0].User != mercutio || !ws[0].NotifyAt.Equal(next)) {
 				t.Errorf("due: %+v", ws)
 			}
 			return err
 		})
 		return n
 	}
-	w.same("due before", due(noon.Add(-time.Second)), 0)
-	w.same("due", due(noon), 1)
-	w.update(func(tx store.Tx) error { return tx.NotifyWelcome([]byte("kp m"), balcony, noon.Add(time.Minute)) })
-	w.same("due again", due(noon), 0)
-	w.same("due later", due(noon.Add(time.Minute)), 1)
+	w.same("due before", due(noon.Add(-time.Second), noon.Add(time.Hour)), 0)
+	w.same("due", due(noon, noon.Add(time.Minute)), 1)
+	w.same("due again", due(noon, noon.Add(time.Hour)), 0)
+	w.same("due later", due(noon.Add(time.Minute), noon.Add(2*time.Minute)), 1)
+	w.update(func(tx store.Tx) error { return tx.NotifyWelcome([]byte("kp m"), balcony, noon) })
+	w.same("due when it was asked for", due(noon, noon.Add(time.Minute)), 1)
 	w.update(func(tx store.Tx) error { return tx.NotifyWelcome([]byte("kp m"), balcony, time.Time{}) })
-	w.same("told", due(noon.Add(time.Hour)), 0)
+	w.same("told", due(noon.Add(time.Hour), noon), 0)
 	w.fails(store.ErrNotFound, func(tx store.Tx) error { return tx.NotifyWelcome([]byte("kp x"), balcony, noon) })
 	// Nobody removes another's.
 	w.fails(store.ErrNotFound, func(tx store.Tx) error { return tx.DeleteWelcome([]byte("kp r"), balcony, mallory) })

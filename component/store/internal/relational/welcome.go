@@ -77,9 +77,21 @@ func (t *Tx) Welcomes(user, device string, n int) ([]store.Welcome, error) {
 	return t.welcomes(`WHERE w.user_jid = $1 AND w.device = $2 ORDER BY w.id LIMIT $3`, user, device, limit(n, 100))
 }
 
-// DueWelcomes implements store.Reader.
-func (t *Tx) DueWelcomes(now time.Time, n int) ([]store.Welcome, error) {
-	return t.welcomes(`WHERE w.notify_at > 0 AND w.notify_at <= $1 ORDER BY w.notify_at, w.id LIMIT $2`, Millis(now), limit(n, 100))
+// TakeWelcomes implements store.Tx.
+func (t *Tx) TakeWelcomes(now time.Time, n int, next func(*store.Welcome) time.Time) ([]store.Welcome, error) {
+	ws, err := t.welcomes(`WHERE w.notify_at > 0 AND w.notify_at <= $1 ORDER BY w.notify_at, w.id LIMIT $2 FOR UPDATE SKIP LOCKED`,
+		Millis(now), limit(n, 100))
+	if err != nil {
+		return nil, err
+	}
+	for i := range ws {
+		w := &ws[i]
+		w.NotifyAt = MillisTime(Millis(next(w)))
+		if err := t.queue(`UPDATE welcomes SET notify_at = $3 WHERE kp_ref = $1 AND grp = $2`, w.KPRef, w.Group, Millis(w.NotifyAt)); err != nil {
+			return nil, err
+		}
+	}
+	return ws, nil
 }
 
 // Welcome implements store.Reader.
