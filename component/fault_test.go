@@ -5,6 +5,7 @@ package component_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +22,8 @@ type faulty struct {
 	gone  atomic.Bool
 	lose  atomic.Int32 // so many answers are lost, after the change was made
 	delay atomic.Int64
+	// goneAfterLoss makes the store go when it has lost an answer.
+	goneAfterLoss atomic.Bool
 }
 
 func (f *faulty) err() error {
@@ -33,6 +36,9 @@ func (f *faulty) err() error {
 
 func (f *faulty) lost() error {
 	if f.lose.Add(-1) >= 0 {
+		if f.goneAfterLoss.Swap(false) {
+			f.gone.Store(true)
+		}
 		return store.ErrUnknownOutcome
 	}
 	f.lose.Store(0)
@@ -137,4 +143,74 @@ func TestStoreInTrouble(t *testing.T) {
 		t.Error("a ping waits for the store")
 	}
 	j.box().take(t, "id='slow'")
+}
+
+// TestUnluckyTwice: when the store loses an answer and then cannot say what
+// became of it, nobody is told that nothing was changed.
+func TestUnluckyTwice(t *testing.T) {
+	var f *faulty
+	s := start(t, func(c *component.Config) {
+		f = &faulty{Store: c.Store}
+		c.Store = f
+	})
+	j, _ := pair(t, s)
+	p := j.pending(mls.CommitOptions{ForcePath: true})
+	m, err := j.g.Seal([]byte("once"), nil)
+	j.must(err)
+	leave, _, err := j.g.ProposeUpdate(nil, nil)
+	j.must(err)
+	for name, payload := range map[string]stanza.Payload{
+		"a message":  &stanza.Send{Epoch: 1, Ref: stanza.MessageRef(m.Bytes()), Message: stanza.MLS{Bytes: m.Bytes()}},
+		"a proposal": &stanza.Proposal{Epoch: 1, Ref: stanza.MessageRef(leave.Bytes()), Bytes: leave.Bytes()},
+		"a commit":   submission(p, 1),
+	} {
+		f.lose.Store(1)
+		f.goneAfterLoss.Store(true)
+		err := j.set(balcony, payload, nil)
+		if e := refusal(err); e.Condition != stanza.ResourceConstraint || !strings.Contains(e.Text, "outcome is unknown") {
+			t.Errorf("%s: %v", name, err)
+		}
+		f.gone.Store(false)
+		var acc stanza.Accepted
+		if err := j.set(balcony, payload, &acc); err != nil && name != "a commit" && refusal(err).Condition != stanza.Conflict {
+			t.Errorf("%s again: %v", name, err)
+		}
+	}
+}
+
+// overtaken is a store whose answer to a commit comes only after another process
+// has banned somebody from the group.
+type overtaken struct {
+	store.Store
+	ban atomic.Bool
+}
+
+func (o *overtaken) AcceptCommit(ctx context.Context, c *store.Commit) (store.Accepted, error) {
+	acc, err := o.Store.AcceptCommit(ctx, c)
+	if err == nil && o.ban.Swap(false) {
+		err = o.Update(ctx, func(tx store.Tx) (err error) {
+			acc.Rev, err = tx.UpdateGroup(c.Group, acc.Rev, store.GroupChange{Roles: []store.Affiliation{{User: romeo, Value: store.AffiliationOutcast}}})
+			return err
+		})
+	}
+	return acc, err
+}
+
+// TestLateAnswer: what another process has changed before an answer came is not
+// taken for known.
+func TestLateAnswer(t *testing.T) {
+	var o *overtaken
+	s := start(t, func(c *component.Config) {
+		o = &overtaken{Store: c.Store}
+		c.Store = o
+	})
+	j, r := pair(t, s)
+	o.ban.Store(true)
+	_, err := j.commit(balcony, mls.CommitOptions{ForcePath: true})
+	j.must(err)
+	r.seq = 1
+	r.event(balcony, "commit")
+	if _, err := r.sendText(balcony, "still here"); refusal(err).Condition != stanza.ServiceUnavailable {
+		t.Errorf("romeo, who is banned, sends: %v", err)
+	}
 }

@@ -43,6 +43,20 @@ func TestBounceEndsSession(t *testing.T) {
 	r.must(r.get(domain, &stanza.Ping{}, nil))
 }
 
+// TestLeavingARoom: a client that leaves a group as if it were a chat room keeps
+// its session with the service.
+func TestLeavingARoom(t *testing.T) {
+	s := start(t)
+	_, r := pair(t, s)
+	s.write("<presence type='unavailable' from='" + r.full + "' to='" + balcony + "/romeo'/>")
+	s.write("<presence type='error' from='" + r.full + "' to='" + balcony + "'><error type='cancel'/></presence>")
+	r.must(r.get(domain, &stanza.Ping{}, nil))
+	s.write("<presence type='unavailable' from='" + r.full + "' to='" + domain + "'/>")
+	if err := r.get(domain, &stanza.Ping{}, nil); refusal(err).Condition != stanza.NotAcceptable {
+		t.Errorf("the session is still there: %v", err)
+	}
+}
+
 // TestOneNudge: an absent account gets one stored message, from the service, that
 // names no group, and no second one before it has synchronised.
 func TestOneNudge(t *testing.T) {

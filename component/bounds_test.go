@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-im/lockstep/component"
+	"github.com/lockstep-im/lockstep/component/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+// This file holds what an account, a domain or a stranger can make the service
+// keep: never more than limits.go says.
+
+// eventually waits for what another goroutine is about to do.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for range 5000 {
+		if ok() {
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	t.Fatalf("never: %s", what)
+}
+
+// TestGroupsThatAreNone: requests to groups that do not exist leave nothing
+// behind.
+func TestGroupsThatAreNone(t *testing.T) {
+	s := start(t)
+	x := newActor(t, s, mallory, "x")
+	for i := range 50 {
+		if err := x.set(fmt.Sprintf("none%d@%s", i, domain), &stanza.Destroy{}, nil); refusal(err).Condition != stanza.ItemNotFound {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "nothing is in memory", func() bool { return s.Stats().GroupsLoaded == 0 })
+}
+
+// TestLeavesInMemory: large groups push each other out of memory.
+func TestLeavesInMemory(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.CachedLeaves = 3 })
+	a := newActor(t, s, juliet, "balcony")
+	for i := range 6 {
+		jid := fmt.Sprintf("g%d@%s", i, domain)
+		a.create(jid)
+		_, err := a.commit(jid, mls.CommitOptions{ForcePath: true})
+		a.must(err)
+	}
+	eventually(t, "three groups of one leaf are in memory", func() bool { return s.Stats().GroupsLoaded == 3 })
+}
+
+// TestCostOfTags: what is under way is counted by what it takes, not by its
+// length.
+func TestCostOfTags(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.MaxInFlight = 100 << 10 })
+	x := newActor(t, s, mallory, "x")
+	ask := func(id, inner string) string {
+		s.write("<iq type='get' id='" + id + "' from='" + x.full + "' to='" + domain + "'><ping xmlns='urn:xmpp:ping'>" + inner + "</ping></iq>")
+		return x.box().take(t, "id='"+id+"'")
+	}
+	if raw := ask("text", strings.Repeat("x", 12_000)); strings.Contains(raw, "resource-constraint") {
+		t.Errorf("12 kB of text: %s", raw)
+	}
+	if raw := ask("tags", strings.Repeat("<a/>", 3_000)); !strings.Contains(raw, "resource-constraint") {
+		t.Errorf("12 kB of tags, which take %d times as much: %s", 20, raw)
+	}
+}
+
+// TestAnswerThatIsTooLarge: there is an answer all the same.
+func TestAnswerThatIsTooLarge(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.MaxStanza, c.Limits.MaxPage = 10_000, 1024 })
+	for range 20 {
+		r := newActor(t, s, romeo, "orchard")
+		r.publish(1)
+	}
+	j := newActor(t, s, juliet, "balcony")
+	err := j.set(domain, &stanza.ClaimKeyPackages{ClaimID: "c", For: balcony, CipherSuite: uint16(suite), Users: []stanza.ClaimUser{{JID: romeo}}}, nil)
+	if refusal(err).Condition != stanza.NotAcceptable {
+		t.Errorf("an answer of more than 10,000 bytes: %v", err)
+	}
+}
+
+// TestDevicesOfSessions: an account that opens sessions as ever new devices
+// keeps no more of them than it may have, and can go on.
+func TestDevicesOfSessions(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.MaxDevices = 3 })
+	keeper := newActor(t, s, romeo, "orchard")
+	keeper.publish(2)
+	for range 8 {
+		r := newActor(t, s, romeo, "street")
+		r.announce()
+	}
+	var list stanza.Devices
+	keeper.must(keeper.get(domain, &stanza.DevicesQuery{}, &list))
+	there := false
+	for _, d := range list.Items {
+		there = there || d.ID == keeper.id
+	}
+	if len(list.Items) != 3 || !there {
+		t.Errorf("romeo's devices: %+v", list.Items)
+	}
+	// With key packages on all of them there is no room.
+	for i := range 3 {
+		r := newActor(t, s, mercutio, fmt.Sprint(i))
+		r.publish(2)
+	}
+	m := newActor(t, s, mercutio, "more")
+	err := m.set(domain, &stanza.PublishKeyPackages{Device: m.id, KeyPackages: []stanza.KeyPackage{m.keyPackage(false)}}, nil)
+	if refusal(err).Condition != stanza.NotAcceptable {
+		t.Errorf("a fourth device publishes: %v", err)
+	}
+}
+
+// TestSessionsOfDomain: one domain cannot fill the table of sessions; local
+// accounts do not count.
+func TestSessionsOfDomain(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.DomainSessions = 2 })
+	open := func(who string) *actor {
+		a := newActor(t, s, who, "x")
+		h := stanza.Header{Kind: stanza.Presence, From: a.full, To: domain}
+		s.write(string(h.Append(nil, &stanza.Session{Device: a.id})))
+		return a
+	}
+	for i := range 2 {
+		a := open(fmt.Sprintf("u%d@mantua.example", i))
+		a.box().take(t, "<ready")
+		l := open(fmt.Sprintf("u%d@capulet.lit", i))
+		l.box().take(t, "<ready")
+	}
+	open("u2@mantua.example").box().take(t, "type='error'", "resource-constraint")
+	open("u1@mantua.example").box().take(t, "<ready") // it has one
+	open("u2@capulet.lit").box().take(t, "<ready")
+	gone := newActor(t, s, "u0@mantua.example", "x")
+	gone.leaveSession()
+	eventually(t, "the session ends", func() bool { return s.Stats().Sessions == 4 })
+	open("u2@mantua.example").box().take(t, "<ready")
+}
+
+// TestInbox: another service cannot fill the inbox of a device.
+func TestInbox(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.MaxWelcomes = 2 })
+	r := newActor(t, s, romeo, "orchard")
+	r.publish(1)
+	alice := newActor(t, s, "alice@other.example", "bot")
+	var last error
+	for i := range 5 {
+		far := fmt.Sprintf("far%d@%s", i, other)
+		ref, err := claimed(t, alice.claim(far, romeo))[0].Ref()
+		alice.must(err)
+		last = s.request(other, domain, stanza.TypeSet, &stanza.Welcome{Group: far, Epoch: 7, Seq: 40, KeyPackageRef: ref, User: romeo, Bytes: []byte("w")}, nil)
+	}
+	if refusal(last).Condition != stanza.ResourceConstraint {
+		t.Errorf("the fifth welcome: %v", last)
+	}
+	var list stanza.Welcomes
+	r.must(r.get(domain, &stanza.WelcomesQuery{Device: r.id}, &list))
+	if len(list.Items) != 3 {
+		t.Errorf("%d welcomes wait", len(list.Items))
+	}
+}
+
+// TestInvitations: an account cannot make the service write to as many people
+// as it likes.
+func TestInvitations(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.Invites = component.Rate{PerSecond: 0.001, Burst: 2} })
+	j := newActor(t, s, juliet, "balcony")
+	j.create(balcony)
+	strangers := func(n int) (kps []*mls.KeyPackage) {
+		for i := range n {
+			m, err := mls.ParseMessage(newActor(t, s, fmt.Sprintf("v%d@victim.example", i), "x").keyPackage(false).Bytes)
+			j.must(err)
+			kps = append(kps, m.KeyPackage)
+		}
+		return kps
+	}
+	_, err := j.commit(balcony, mls.CommitOptions{Add: strangers(2)})
+	j.must(err)
+	if _, err := j.commit(balcony, mls.CommitOptions{Add: strangers(3)[2:]}); refusal(err).Condition != stanza.ResourceConstraint {
+		t.Errorf("a third invitation: %v", err)
+	}
+	// Who has given a key package for the group was asked.
+	r := newActor(t, s, romeo, "orchard")
+	r.publish(2)
+	j.add(balcony, romeo)
+}
+
+// TestPagesOfClaim: users that did not fit are paid for once.
+func TestPagesOfClaim(t *testing.T) {
+	s := start(t, func(c *component.Config) {
+		c.Limits.MaxPage = 1024 // two users
+		c.Limits.Claims, c.Limits.DomainClaims = component.Rate{PerSecond: 0.001, Burst: 8}, component.Rate{PerSecond: 0.001, Burst: 8}
+	})
+	claim := &stanza.ClaimKeyPackages{ClaimID: "c", For: balcony, CipherSuite: uint16(suite)}
+	for i := range 8 {
+		r := newActor(t, s, fmt.Sprintf("u%d@capulet.lit", i), "x")
+		r.publish(2)
+		claim.Users = append(claim.Users, stanza.ClaimUser{JID: r.bare})
+	}
+	for _, who := range []string{juliet, romeo} { // of this domain, and of another
+		j := newActor(t, s, who, "x")
+		pages, users := 0, 0
+		for c := *claim; ; pages++ {
+			var out stanza.Claimed
+			if err := j.set(domain, &c, &out); err != nil {
+				t.Fatalf("%s, page %d, after %d users: %v", who, pages, users, err)
+			}
+			users += len(out.Users)
+			if !out.More {
+				break
+			}
+			c.After = out.Users[len(out.Users)-1].JID
+		}
+		if users != 8 || pages < 3 {
+			t.Errorf("%s: %d users on %d pages", who, users, pages+1)
+		}
+	}
+}
+
+// TestSlowDomain: however many welcomes wait for a domain that does not answer,
+// those for others get through.
+func TestSlowDomain(t *testing.T) {
+	s := start(t)
+	j := newActor(t, s, juliet, "balcony")
+	j.create(balcony)
+	soon := time.Now().Add(-time.Hour)
+	put := func(n int, user string) {
+		j.must(s.store.Update(context.Background(), func(tx store.Tx) error {
+			return tx.PutWelcome(&store.Welcome{KPRef: fmt.Appendf(nil, "kp%d", n), Group: balcony, User: user, Device: fmt.Sprintf("%032x", n),
+				Secrets: []byte("s"), Info: []byte("i"), Expires: time.Now().Add(24 * time.Hour), NotifyAt: soon})
+		}))
+	}
+	for i := range 300 {
+		put(i, fmt.Sprintf("u%d@slow.example", i))
+	}
+	soon = soon.Add(time.Minute)
+	put(1000, "carol@other.example")
+	s.box("carol@other.example").take(t, "pubsub")
+	if n := s.box("slow.example").count("<iq"); n > 8 {
+		t.Errorf("%d requests to the slow domain at once", n)
+	}
+}
+
+// TestReservations leave nothing behind.
+func TestReservations(t *testing.T) {
+	now := time.Now()
+	var ahead atomic.Int64
+	s := start(t, func(c *component.Config) {
+		c.RandomNames = true
+		c.Time = func() time.Time { return now.Add(time.Duration(ahead.Load())) }
+	})
+	j := newActor(t, s, juliet, "balcony")
+	var first stanza.Reserved
+	j.must(j.set(domain, &stanza.ReserveGroup{}, &first))
+	ahead.Store(int64(time.Hour))
+	if err := j.createAs(first.JID, j.newGroup(first.JID, groupdata.Public, groupdata.DefaultPolicy())); refusal(err).Condition != stanza.NotAllowed {
+		t.Errorf("an hour later: %v", err)
+	}
+	var second stanza.Reserved
+	j.must(j.set(domain, &stanza.ReserveGroup{}, &second))
+	j.must(s.store.View(context.Background(), func(rd store.Reader) error {
+		list, err := rd.Settings(juliet, "reserved/")
+		if len(list) != 1 {
+			t.Errorf("the service remembers %d names", len(list))
+		}
+		return err
+	}))
+	g := j.newGroup(second.JID, groupdata.Public, groupdata.DefaultPolicy())
+	gi, err := g.GroupInfo(&mls.GroupInfoOptions{ExternalPub: true, InlineTree: true})
+	j.must(err)
+	local, _, _ := strings.Cut(second.JID, "@")
+	for range 2 { // the second time as if the answer had been lost
+		j.must(j.set(domain, &stanza.CreateGroup{Local: local, GroupInfo: stanza.Object{Bytes: gi.Bytes()}}, nil))
+	}
+}
