@@ -15,13 +15,32 @@ import (
 func (s *Service) clean(ctx context.Context) {
 	tick := time.NewTicker(cleanInterval)
 	defer tick.Stop()
-	var lastIdle time.Time
-	s.guard("stats", func() { s.countStore(ctx) })
-	for {
+	var lastIdle, countAgain, hold time.Time
+	count := func() {
+		if time.Now().Before(countAgain) {
+			return
+		}
+		at := time.Now()
+		s.guard("stats", func() { s.countStore(ctx) })
+		// Counting a large store reads a lot of it: no more than half a percent
+		// of the time.
+		countAgain = time.Now().Add(200 * time.Since(at))
+	}
+	count()
+	for last := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		now := time.Now()
+		if jump := clockJump(now.Round(0).Sub(last.Round(0)), now.Sub(last)); jump != 0 {
+			hold = now.Add(jumpHold)
+			s.log.Error("the clock jumped; nothing expires for a while, so that it can be set right", "by", jump, "for", jumpHold)
+		}
+		last = now
+		if now.Before(hold) {
+			continue
 		}
 		s.guard("clean", func() {
 			got, err := s.store.Clean(ctx, store.CleanPolicy{Now: s.now(), LogAge: s.limits.LogAge, SnapshotAge: s.limits.SnapshotAge})
@@ -35,12 +54,30 @@ func (s *Service) clean(ctx context.Context) {
 				s.metrics.cleaned.WithLabelValues(what).Add(float64(n))
 			}
 		})
-		s.guard("stats", func() { s.countStore(ctx) })
+		count()
 		if now := s.now(); now.Sub(lastIdle) > idleInterval && s.link.connected.Load() {
 			lastIdle = now
 			s.guard("idle", func() { s.removeIdle(ctx) })
 		}
 	}
+}
+
+// jumpMin is the least difference between the clock's time and the time that has
+// passed that counts as a jump: more than NTP corrects, less than a time zone.
+// jumpHold is for how long nothing expires then.
+const (
+	jumpMin  = 10 * time.Minute
+	jumpHold = time.Hour
+)
+
+// clockJump says by how much the clock has jumped, if it has, while it went on
+// by wall and passed went by. What expires is gone for good, and a clock that is
+// a year ahead for a minute must not take every log with it.
+func clockJump(wall, passed time.Duration) time.Duration {
+	if d := wall - passed; d > jumpMin || d < -jumpMin {
+		return d
+	}
+	return 0
 }
 
 func (s *Service) countStore(ctx context.Context) {

@@ -21,14 +21,21 @@ import (
 
 // This file makes groups (PROTOCOL.md §4).
 
-// mayCreate refuses those who may not create groups here.
-func (s *Service) mayCreate(r *request) error {
+// mayCreateHere refuses those who may not create groups here at all.
+func (s *Service) mayCreateHere(from addr) error {
 	switch {
-	case s.admins[r.from.bare], s.conf.Create == Anyone, s.conf.Create == LocalUsers && s.local(r.from):
+	case s.admins[from.bare], s.conf.Create == Anyone, s.conf.Create == LocalUsers && s.local(from):
+		return nil
 	case s.conf.Create == LocalUsers:
 		return stanza.NewError(stanza.NotAllowed, "Only accounts of this service's own domains create groups here. Use your own domain's service.")
-	default:
-		return stanza.NewError(stanza.NotAllowed, "Groups are not created here.")
+	}
+	return stanza.NewError(stanza.NotAllowed, "Groups are not created here.")
+}
+
+// mayCreate refuses those who may not create a group now.
+func (s *Service) mayCreate(r *request) error {
+	if err := s.mayCreateHere(r.from); err != nil {
+		return err
 	}
 	if wait := s.rates.create.take(r.from.bare, 1, s.now()); wait > 0 {
 		s.metrics.limited.WithLabelValues("create").Inc()

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 )
 
 // TestTurns: one account is served in order, and accounts take turns however
@@ -79,26 +78,5 @@ func TestTurnsOfOneWorker(t *testing.T) {
 	w.run()
 	if !slices.Equal(done, []string{"a1", "b1", "c1", "a2", "b2", "a3"}) {
 		t.Errorf("the order is %q", done)
-	}
-}
-
-// TestClockSetBack: nobody waits until the clock is where it was.
-func TestClockSetBack(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	l := limiter{rate: Rate{PerSecond: 1, Burst: 2}}
-	l.take("a", 2, now)
-	now = now.Add(-24 * time.Hour)
-	if wait := l.take("a", 1, now); wait > 2*time.Second {
-		t.Errorf("wait %v", wait)
-	}
-	if wait := l.take("a", 1, now.Add(2*time.Second)); wait > 0 {
-		t.Errorf("two seconds later: wait %v", wait)
-	}
-	l.give("a", 10)
-	if wait := l.take("a", 2, now.Add(2*time.Second)); wait > 0 {
-		t.Errorf("what was given back is not there: wait %v", wait)
-	}
-	if wait := l.take("a", 1, now.Add(2*time.Second)); wait == 0 {
-		t.Error("more was given back than there is room for")
 	}
 }

@@ -266,8 +266,9 @@ func (s *Service) notifyHome(ctx context.Context, w *store.Welcome, user addr) {
 		return // due again later
 	}
 	if home == "" || home == s.domain.bare {
-		s.invite(w, user)
-		s.setNotify(ctx, w, time.Time{})
+		if s.invite(w, user) {
+			s.setNotify(ctx, w, time.Time{})
+		}
 		return
 	}
 	var whole *store.Welcome
@@ -304,15 +305,18 @@ func (s *Service) notifyHome(ctx context.Context, w *store.Welcome, user addr) {
 
 // invite tells an account without a home service, in a message that its server
 // keeps and any client can show.
-func (s *Service) invite(w *store.Welcome, user addr) {
+func (s *Service) invite(w *store.Welcome, user addr) bool {
 	h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeNormal, ID: s.entryID(), From: w.Group, To: user.bare}
 	who := w.Inviter
 	if who == "" {
 		who = "Somebody"
 	}
 	body := stanza.Body{Text: who + " added you to an end-to-end encrypted group. This device cannot open it.", Inherit: true}
-	s.link.send(prioEvent, h.Append(nil, pointer(w), &body, nudgeFallback, &hintStore))
+	if !s.link.send(prioEvent, h.Append(nil, pointer(w), &body, nudgeFallback, &hintStore)) {
+		return false
+	}
 	s.metrics.welcomes.WithLabelValues("notified").Inc()
+	return true
 }
 
 // takeWelcome is the other side: a hosting service tells us of a Welcome for one

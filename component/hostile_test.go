@@ -288,10 +288,11 @@ func TestManyUnknownGroups(t *testing.T) {
 // TestUploadQuotaIsPerAccount: nobody fills the store with uploads.
 func TestUploadQuotaIsPerAccount(t *testing.T) {
 	s := start(t, func(c *component.Config) { c.Limits.StageQuota, c.Limits.MaxArtifact = 100_000, 100_000 })
-	m := newActor(t, s, mallory, "x")
-	stage := func(a *actor, id string, total uint64) error {
-		return a.set(domain, &stanza.Stage{ID: id, Part: stanza.StageWelcome, Total: total, SHA256: stanza.MessageRef([]byte(id)), Bytes: []byte("x")}, nil)
+	m := newActor(t, s, "mallory@capulet.lit", "x")
+	stageAt := func(a *actor, to, id string, total uint64) error {
+		return a.set(to, &stanza.Stage{ID: id, Part: stanza.StageWelcome, Total: total, SHA256: stanza.MessageRef([]byte(id)), Bytes: []byte("x")}, nil)
 	}
+	stage := func(a *actor, id string, total uint64) error { return stageAt(a, domain, id, total) }
 	m.must(stage(m, "a", 60_000))
 	if err := stage(m, "b", 60_000); refusal(err).Condition != stanza.ResourceConstraint {
 		t.Errorf("beyond the quota: %v", err)
@@ -301,6 +302,19 @@ func TestUploadQuotaIsPerAccount(t *testing.T) {
 	}
 	n := newActor(t, s, nurse, "x")
 	n.must(stage(n, "a", 60_000))
+	// There are many accounts elsewhere: what they cannot use they cannot upload.
+	far := newActor(t, s, mallory, "x")
+	if err := stage(far, "a", 10); refusal(err).Condition != stanza.NotAllowed {
+		t.Errorf("an account that may not create groups uploads: %v", err)
+	}
+	_, r := pair(t, s)
+	if err := stageAt(far, balcony, "a", 10); refusal(err).Condition != stanza.Forbidden {
+		t.Errorf("a stranger uploads to a group: %v", err)
+	}
+	if err := stageAt(far, "nowhere@"+domain, "a", 10); refusal(err).Condition != stanza.ItemNotFound {
+		t.Errorf("a stranger uploads to a group that is none: %v", err)
+	}
+	r.must(stageAt(r, balcony, "a", 10))
 }
 
 // TestGroupQuota bounds what one account owns.

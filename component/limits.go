@@ -86,6 +86,9 @@ const (
 	cleanInterval = time.Minute
 	// duePoll is how often nudges and welcomes that fall due are looked for.
 	duePoll = time.Second
+	// nudgeAgain is when a nudge is due again that was taken and not sent: its
+	// process died, or the link did.
+	nudgeAgain = time.Minute
 	// dueBatch is how many of them are taken at once.
 	dueBatch = 256
 	// reserveTime is how long a reserved JID waits for its group.
@@ -205,6 +208,8 @@ type Limits struct {
 	// Rates, in requests per second with a burst, per account and per domain.
 	Requests     Rate // any request of an account. Default 50/s, burst 500
 	Domain       Rate // any request of all accounts of another domain together. Default 1,000/s, burst 5,000
+	Bytes        Rate // bytes of an account's requests. Default 5 KiB for each of Requests a second, burst 128 KiB for each of its burst
+	DomainBytes  Rate // bytes of the requests of another domain's accounts together. Default as Bytes, of Domain
 	Send         Rate // messages of an account. Default 20/s, burst 200
 	Claims       Rate // users claimed by an account. Default 1/s, burst 300
 	Claimed      Rate // times that one user's packages are claimed by others. Default 1 per 10 s, burst 100
@@ -261,6 +266,8 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.EventQueue, 64<<20)
 	def(&l.Requests, Rate{50, 500})
 	def(&l.Domain, Rate{1000, 5000})
+	def(&l.Bytes, Rate{l.Requests.PerSecond * 5120, l.Requests.Burst << 17})
+	def(&l.DomainBytes, Rate{l.Domain.PerSecond * 5120, l.Domain.Burst << 17})
 	def(&l.Send, Rate{20, 200})
 	def(&l.Claims, Rate{1, 300})
 	def(&l.Claimed, Rate{0.1, 100})

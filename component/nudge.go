@@ -201,7 +201,8 @@ func (n *nudger) deliver(ctx context.Context) {
 		prefs := make(map[string]*stanza.Nudges)
 		err := n.s.store.Update(ctx, func(tx store.Tx) (err error) {
 			clear(prefs)
-			if users, err = tx.TakeNudges(n.s.now(), dueBatch); err != nil {
+			now := n.s.now()
+			if users, err = tx.TakeNudges(now, now.Add(nudgeAgain), dueBatch); err != nil {
 				return err
 			}
 			for _, user := range users {
@@ -215,8 +216,35 @@ func (n *nudger) deliver(ctx context.Context) {
 			n.s.log.Warn("cannot take due nudges", "error", err)
 			return
 		}
+		var sent, cleared []string
 		for _, user := range users {
-			n.send(ctx, user, prefs[user])
+			switch n.send(ctx, user, prefs[user]) {
+			case nudgeSent:
+				sent = append(sent, user)
+			case nudgeVoid:
+				cleared = append(cleared, user)
+			}
+		}
+		// A crash before this means a second nudge, and never none.
+		err = n.s.store.Update(ctx, func(tx store.Tx) error {
+			for _, user := range sent {
+				if err := tx.SettleNudge(user); err != nil {
+					return err
+				}
+			}
+			for _, user := range cleared {
+				if err := tx.ClearNudge(user); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			n.s.log.Warn("cannot note that nudges were sent", "error", err)
+			return
+		}
+		for _, user := range cleared {
+			n.synced(user)
 		}
 		if len(users) < dueBatch {
 			return
@@ -224,14 +252,19 @@ func (n *nudger) deliver(ctx context.Context) {
 	}
 }
 
+// What became of a due nudge.
+type nudgeOutcome uint8
+
+const (
+	nudgeLost nudgeOutcome = iota // the link had no room: it is due again soon
+	nudgeSent                     // it is outstanding now
+	nudgeVoid                     // the next event may nudge the account again
+)
+
 // send nudges one account, unless it has come in the meantime.
-func (n *nudger) send(ctx context.Context, user string, p *stanza.Nudges) {
+func (n *nudger) send(ctx context.Context, user string, p *stanza.Nudges) nudgeOutcome {
 	if len(n.s.sessions.of(ctx, user)) > 0 {
-		n.synced(user)
-		if err := n.s.store.Update(ctx, func(tx store.Tx) error { return tx.ClearNudge(user) }); err != nil {
-			n.s.log.Warn("cannot clear a nudge", "error", err)
-		}
-		return
+		return nudgeVoid
 	}
 	stored := n.s.conf.Nudge == NudgeStored
 	if p != nil && p.Mode == stanza.NudgeHeadline {
@@ -239,19 +272,19 @@ func (n *nudger) send(ctx context.Context, user string, p *stanza.Nudges) {
 	}
 	h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, From: n.s.domain.bare, To: user}
 	if !stored {
-		n.s.link.send(prioEvent, h.Append(nil, &stanza.Nudge{}))
-		n.s.metrics.nudges.WithLabelValues("live").Inc()
-		// Nothing was stored: the next event may call again.
-		n.synced(user)
-		if err := n.s.store.Update(ctx, func(tx store.Tx) error { return tx.ClearNudge(user) }); err != nil {
-			n.s.log.Warn("cannot clear a nudge", "error", err)
+		if !n.s.link.send(prioEvent, h.Append(nil, &stanza.Nudge{})) {
+			return nudgeLost
 		}
-		return
+		n.s.metrics.nudges.WithLabelValues("live").Inc()
+		return nudgeVoid // nothing was stored
 	}
 	h.Type, h.ID = stanza.TypeNormal, n.s.entryID()
 	body := stanza.Body{Text: n.s.conf.NudgeBody, Inherit: true}
-	n.s.link.send(prioEvent, h.Append(nil, &stanza.Nudge{}, &body, nudgeFallback, &hintStore))
+	if !n.s.link.send(prioEvent, h.Append(nil, &stanza.Nudge{}, &body, nudgeFallback, &hintStore)) {
+		return nudgeLost
+	}
 	n.s.metrics.nudges.WithLabelValues("stored").Inc()
+	return nudgeSent
 }
 
 // nudgePrefs gives a user's wishes, nil if there are none.

@@ -3,6 +3,7 @@
 package component
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -20,6 +21,8 @@ type rates struct {
 	create       limiter // by account
 	reports      limiter // by account
 	invites      limiter // devices added whose packages were not claimed here, by account
+	bytes        limiter // by account
+	domainBytes  limiter // by domain, of accounts that are not local
 }
 
 func newRates(l *Limits, now func() time.Time) *rates {
@@ -27,19 +30,27 @@ func newRates(l *Limits, now func() time.Time) *rates {
 		now: now, requests: limiter{rate: l.Requests}, domain: limiter{rate: l.Domain}, send: limiter{rate: l.Send},
 		claims: limiter{rate: l.Claims}, claimed: limiter{rate: l.Claimed}, domainClaims: limiter{rate: l.DomainClaims},
 		create: limiter{rate: l.Create}, reports: limiter{rate: l.Reports}, invites: limiter{rate: l.Invites},
+		bytes: limiter{rate: l.Bytes}, domainBytes: limiter{rate: l.DomainBytes},
 	}
 }
 
-// request counts one request. It returns zero, or how long to wait.
-func (r *rates) request(from addr, local bool) time.Duration {
+// request counts one request of so many bytes. It returns zero, or how long to
+// wait.
+func (r *rates) request(from addr, local bool, bytes int) time.Duration {
 	now := r.now()
 	if wait := r.requests.take(from.bare, 1, now); wait > 0 {
 		return wait
 	}
-	if !local {
-		return r.domain.take(from.domain, 1, now)
+	if wait := r.bytes.take(from.bare, bytes, now); wait > 0 {
+		return wait
 	}
-	return 0
+	if local {
+		return 0
+	}
+	if wait := r.domain.take(from.domain, 1, now); wait > 0 {
+		return wait
+	}
+	return r.domainBytes.take(from.domain, bytes, now)
 }
 
 // limiter is a set of token buckets. A bucket that has filled up again is
@@ -47,8 +58,11 @@ func (r *rates) request(from addr, local bool) time.Duration {
 type limiter struct {
 	rate Rate
 
-	mu      sync.Mutex
-	buckets map[string]bucket
+	mu sync.Mutex
+	// buckets are found by a hash of their key: strangers choose the keys, which
+	// are long and many. Whoever could make two of them meet would share a limit.
+	seed    maphash.Seed
+	buckets map[uint64]bucket
 }
 
 type bucket struct {
@@ -65,13 +79,14 @@ func (l *limiter) take(key string, n int, now time.Time) time.Duration {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.buckets == nil {
+		l.seed, l.buckets = maphash.MakeSeed(), make(map[uint64]bucket)
+	}
 	burst := float64(l.rate.Burst)
-	b, ok := l.buckets[key]
+	h := maphash.String(l.seed, key)
+	b, ok := l.buckets[h]
 	if !ok {
 		b = bucket{tokens: burst, at: now}
-		if l.buckets == nil {
-			l.buckets = make(map[string]bucket)
-		}
 		if len(l.buckets) >= rateEntries {
 			l.shrink(now)
 		}
@@ -82,14 +97,14 @@ func (l *limiter) take(key string, n int, now time.Time) time.Duration {
 	b.at = now // also where the clock was set back: nobody waits until it catches up
 	need := min(float64(n), burst)
 	if b.tokens < need {
-		l.buckets[key] = b
+		l.buckets[h] = b
 		if l.rate.PerSecond == 0 {
 			return time.Hour
 		}
 		return time.Duration((need-b.tokens)/l.rate.PerSecond*float64(time.Second)) + time.Millisecond
 	}
 	b.tokens -= float64(n)
-	l.buckets[key] = b
+	l.buckets[h] = b
 	return 0
 }
 
@@ -97,9 +112,13 @@ func (l *limiter) take(key string, n int, now time.Time) time.Duration {
 func (l *limiter) give(key string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if b, ok := l.buckets[key]; ok {
+	if l.buckets == nil {
+		return
+	}
+	h := maphash.String(l.seed, key)
+	if b, ok := l.buckets[h]; ok {
 		b.tokens = min(float64(l.rate.Burst), b.tokens+float64(n))
-		l.buckets[key] = b
+		l.buckets[h] = b
 	}
 }
 

@@ -138,6 +138,7 @@ func ranOut(err error) bool {
 
 // receive takes a stanza from the link. The bytes are its own.
 func (s *Service) receive(raw []byte, ctx *xmlpull.Context) {
+	defer s.caught("receiving a stanza") // a fault of ours must not end the link
 	parser := parsers.Get().(*stanza.Parser)
 	st, err := parser.Parse(raw)
 	if err != nil {
@@ -218,7 +219,7 @@ func (s *Service) dispatch(parser *stanza.Parser, st stanza.Stanza, size int64) 
 	case stanza.Presence:
 		return s.dispatchPresence(parser, st, from, to, size)
 	case stanza.Message:
-		s.receiveMessage(&st, from, to)
+		s.receiveMessage(&st, from, to, int(size))
 		return false
 	}
 	if !st.IsRequest() {
@@ -305,13 +306,16 @@ func (s *Service) recover(r *request) {
 
 // guard runs background work with the same net below it.
 func (s *Service) guard(what string, f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			s.metrics.panics.Inc()
-			s.log.Error("panic in the background", "what", what, "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
+	defer s.caught(what)
 	f()
+}
+
+// caught is deferred by what must go on after a fault of ours.
+func (s *Service) caught(what string) {
+	if v := recover(); v != nil {
+		s.metrics.panics.Inc()
+		s.log.Error("panic in the background", "what", what, "panic", v, "stack", string(debug.Stack()))
+	}
 }
 
 // admit applies what holds for every request: maintenance, the size of what is
@@ -327,7 +331,7 @@ func (s *Service) admit(r *request) error {
 		s.metrics.dropped.WithLabelValues("in-flight").Inc()
 		return &stanza.RetryAfter{After: 2 * time.Second}
 	}
-	if wait := s.rates.request(r.from, s.local(r.from)); wait > 0 {
+	if wait := s.rates.request(r.from, s.local(r.from), int(r.size)); wait > 0 {
 		s.metrics.limited.WithLabelValues("requests").Inc()
 		return &stanza.RetryAfter{After: wait}
 	}
@@ -348,14 +352,14 @@ func kindLabel(k stanza.Kind) string {
 // receiveMessage takes a message. Nothing that matters comes in messages: what
 // bounces ends a live session, everything else gets an error that says what to
 // use.
-func (s *Service) receiveMessage(st *stanza.Stanza, from, to addr) {
+func (s *Service) receiveMessage(st *stanza.Stanza, from, to addr, size int) {
 	switch st.Type {
 	case stanza.TypeError:
 		s.multi.refused(from.bare, s.now())
 		s.sessionBounced(from, st)
 	case stanza.TypeHeadline:
 	default:
-		if wait := s.rates.request(from, s.local(from)); wait > 0 {
+		if wait := s.rates.request(from, s.local(from), size); wait > 0 {
 			return
 		}
 		if st.Body() == nil && !st.Child(stanza.NSMLS, "mls").Valid() {

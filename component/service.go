@@ -149,6 +149,7 @@ type Service struct {
 	draining atomic.Bool
 	maint    atomic.Int64 // Unix seconds until which an operator asked for quiet; 0: none
 
+	endUp     context.CancelFunc // ends what belongs to one connection; of the link's goroutine
 	ready     chan struct{}
 	readyOnce sync.Once
 	ran       atomic.Bool
@@ -354,11 +355,16 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 // linkUp is called each time the link has come up.
 func (s *Service) linkUp() {
 	s.readyOnce.Do(func() { close(s.ready) })
-	s.background(s.resumeSessions)
-	s.background(s.findMulticast)
+	var ctx context.Context
+	ctx, s.endUp = context.WithCancel(s.base)
+	s.background(func(context.Context) { s.guard("resume", func() { s.resumeSessions(ctx) }) })
+	s.background(func(context.Context) { s.guard("multicast", func() { s.findMulticast(ctx) }) })
 }
 
-func (s *Service) linkDown() { s.iq.abort(errLinkDown) }
+func (s *Service) linkDown() {
+	s.endUp()
+	s.iq.abort(errLinkDown)
+}
 
 // Stats is what the service is doing, at one moment.
 type Stats struct {

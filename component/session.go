@@ -54,7 +54,7 @@ func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from
 		err = masked()
 	}
 	if err == nil {
-		if wait := s.rates.request(from, s.local(from)); wait > 0 {
+		if wait := s.rates.request(from, s.local(from), int(size)); wait > 0 {
 			s.metrics.limited.WithLabelValues("requests").Inc()
 			err = &stanza.RetryAfter{After: wait}
 		}

@@ -31,6 +31,9 @@ func stagePiece(s *Service, r *request) (stanza.Payload, error) {
 	if in.Offset > in.Total || uint64(len(in.Bytes)) > in.Total-in.Offset {
 		return nil, stanza.NewError(stanza.BadRequest, "The piece goes beyond the end of the upload.")
 	}
+	if err := s.mayStage(r); err != nil {
+		return nil, err
+	}
 	now := s.now()
 	expires := now.Add(stageTime)
 	c := &store.UploadChunk{
@@ -68,6 +71,34 @@ func stagePiece(s *Service, r *request) (stanza.Payload, error) {
 		return nil, err
 	}
 	return &stanza.Staged{ID: in.ID, Offset: uint64(have), Total: in.Total, Expires: expires.UTC()}, nil
+}
+
+// mayStage refuses uploads that no request of the account could use: the quota is
+// an account's, and there is no end of accounts elsewhere.
+func (s *Service) mayStage(r *request) error {
+	if r.to.local == "" {
+		return s.mayCreateHere(r.from)
+	}
+	return s.store.View(r.ctx, func(rd store.Reader) error {
+		row, err := rd.Group(r.to.bare)
+		if errors.Is(err, store.ErrNotFound) {
+			// It is about to be made, or to be made anew.
+			if cerr := s.mayCreateHere(r.from); cerr == nil {
+				return nil
+			}
+		}
+		if err != nil {
+			return s.noGroup(rd, r.to.bare, err)
+		}
+		if in, err := inTreeNow(rd, row.Key, r.from.bare); err != nil || in {
+			return err
+		}
+		snap, err := rd.Snapshot(row.Key, row.Epoch)
+		if err != nil {
+			return err
+		}
+		return s.maySeeState(rd, row, snap, r)
+	})
 }
 
 // stageProgress says where an upload is to be resumed.

@@ -138,13 +138,15 @@ func (s *Service) pointWelcome(ctx context.Context, w *store.Welcome) bool {
 		if sess.device != w.Device {
 			continue
 		}
-		live = true
 		h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, ID: s.entryID(), From: w.Group, To: sess.jid}
 		if w.Remote {
 			h.From = s.domain.bare
 		}
-		s.link.send(prioEvent, h.Append(nil, pointer(w)))
-		s.metrics.welcomes.WithLabelValues("delivered").Inc()
+		// Not as an event: no gap in a log would tell that it was lost.
+		if s.link.send(prioAnswer, h.Append(nil, pointer(w))) {
+			s.metrics.welcomes.WithLabelValues("delivered").Inc()
+			live = true
+		}
 	}
 	return live
 }

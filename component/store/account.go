@@ -115,7 +115,7 @@ type UploadChunk struct {
 	Sum     Ref   // SHA-256 of the whole upload
 	Bytes   []byte
 	Now     time.Time
-	Expires time.Time // the first piece's counts
+	Expires time.Time // of the whole upload; each piece renews it
 }
 
 // UploadProgress says how far a staged upload has come.

@@ -250,14 +250,18 @@ type Tx interface {
 	// unless a nudge of it is scheduled or outstanding already. It reports
 	// whether it scheduled one.
 	ScheduleNudge(user string, due time.Time) (bool, error)
-	// TakeNudges returns accounts whose nudge is due and marks the nudges as
-	// outstanding: none of them is returned twice, to whatever process.
-	TakeNudges(now time.Time, limit int) ([]string, error)
+	// TakeNudges returns accounts whose nudge is due, and makes the nudges due
+	// again at a later time: until then no process gets them. SettleNudge, once
+	// they are sent, prevents that.
+	TakeNudges(now, again time.Time, limit int) ([]string, error)
+	// SettleNudge marks an account's nudge as outstanding: it has been sent, and
+	// there is no other until it is cleared.
+	SettleNudge(user string) error
 	// ClearNudge forgets an account's nudge: the account has synced.
 	ClearNudge(user string) error
 
-	// Stage stores a piece of an upload and returns how many bytes from the
-	// beginning are there. It fails with an [OffsetError] when the piece does
+	// Stage stores a piece of an upload, which is then kept until c.Expires, and
+	// returns how many bytes from the beginning are there. It fails with an [OffsetError] when the piece does
 	// not begin there (a piece that is there already is no error), with
 	// [ErrQuota] when the totals of the owner's uploads would exceed quota,
 	// and with an [ExistsError] when total or sum differ from the first piece's.

@@ -158,17 +158,21 @@ func testNudges(t *testing.T, w *world) {
 	}
 	take := func(at time.Time) (users []string) {
 		w.update(func(tx store.Tx) (err error) {
-			users, err = tx.TakeNudges(at, 0)
+			users, err = tx.TakeNudges(at, at.Add(time.Minute), 0)
 			return err
 		})
 		return users
 	}
+	settle := func(user string) { w.update(func(tx store.Tx) error { return tx.SettleNudge(user) }) }
 	if !schedule(romeo, noon.Add(time.Minute)) || schedule(romeo, noon) || !schedule(juliet, noon) {
 		t.Error("one nudge per account: not so")
 	}
 	w.same("at noon", take(noon), []string{juliet})
 	w.same("at noon again", take(noon), []string(nil))
-	w.same("after", take(noon.Add(time.Hour)), []string{romeo})
+	w.same("a minute later, as it was not sent", take(noon.Add(time.Minute)), []string{juliet, romeo})
+	settle(romeo)
+	settle(juliet)
+	w.same("after", take(noon.Add(time.Hour)), []string(nil))
 	if schedule(romeo, noon) {
 		t.Error("a second nudge while one is outstanding")
 	}
@@ -241,6 +245,17 @@ func testUploads(t *testing.T, w *world) {
 		t.Fatalf("the next upload: %d bytes, %v", len(b), err)
 	}
 	w.update(func(tx store.Tx) error { return tx.DeleteUpload(juliet, "u1") })
+	w.update(func(tx store.Tx) error { return tx.DeleteUpload(juliet, "u1") })
+	// A slow one lives as long as it goes on.
+	for i := range 4 {
+		c := chunk(whole, i*2500, (i+1)*2500)
+		c.Now = noon.Add(time.Duration(i) * 4 * time.Minute)
+		c.Expires = c.Now.Add(5 * time.Minute)
+		ok(c, int64(i+1)*2500)
+	}
+	if b, err := get(juliet, noon.Add(16*time.Minute)); err != nil || !bytes.Equal(b, whole) {
+		t.Fatalf("a slow upload: %d bytes, %v", len(b), err)
+	}
 	w.update(func(tx store.Tx) error { return tx.DeleteUpload(juliet, "u1") })
 	// What does not add up.
 	lie := chunk(whole, 0, 10000)

@@ -94,7 +94,7 @@ func CheckFixture(t *testing.T, s store.Store) {
 	w.accept(commit(g, "and on"))
 	w.say(balcony, "and on")
 	w.update(func(tx store.Tx) error {
-		users, err := tx.TakeNudges(noon, 0)
+		users, err := tx.TakeNudges(noon, noon.Add(time.Minute), 0)
 		w.same("nudges", users, []string{romeo})
 		_, err2 := tx.AddReport(&store.Report{Stamp: noon})
 		_, err3 := tx.CreateGroup(newGroup(orchard))

@@ -55,7 +55,7 @@ func (t *Tx) ScheduleNudge(user string, due time.Time) (bool, error) {
 }
 
 // TakeNudges implements store.Tx.
-func (t *Tx) TakeNudges(now time.Time, n int) ([]string, error) {
+func (t *Tx) TakeNudges(now, again time.Time, n int) ([]string, error) {
 	var users []string
 	err := t.query(`SELECT user_jid FROM nudges WHERE sent = 0 AND due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED`, func(r Row) error {
 		users = append(users, r.Text(0))
@@ -65,11 +65,16 @@ func (t *Tx) TakeNudges(now time.Time, n int) ([]string, error) {
 		return nil, err
 	}
 	for _, u := range users {
-		if err := t.queue(`UPDATE nudges SET sent = 1 WHERE user_jid = $1`, u); err != nil {
+		if err := t.queue(`UPDATE nudges SET due = $2 WHERE user_jid = $1`, u, Millis(again)); err != nil {
 			return nil, err
 		}
 	}
 	return users, nil
+}
+
+// SettleNudge implements store.Tx.
+func (t *Tx) SettleNudge(user string) error {
+	return t.queue(`UPDATE nudges SET sent = 1 WHERE user_jid = $1`, user)
 }
 
 // ClearNudge implements store.Tx.

@@ -60,7 +60,8 @@ func (t *Tx) Stage(c *store.UploadChunk, quota int64) (int64, error) {
 		return 0, err
 	}
 	have += size
-	return have, t.queue(`UPDATE uploads SET have = $4 WHERE owner = $1 AND id = $2 AND part = $3`, c.Owner, c.ID, c.Part, have)
+	return have, t.queue(`UPDATE uploads SET have = $4, expires = CASE WHEN expires < $5 THEN $5 ELSE expires END
+		WHERE owner = $1 AND id = $2 AND part = $3`, c.Owner, c.ID, c.Part, have, Millis(c.Expires))
 }
 
 // UploadProgress implements store.Reader.
