@@ -65,6 +65,8 @@ type limits struct {
 	MaxGroups         int           `help:"Groups that an account may own." env:"MAX_GROUPS" default:"100"`
 	MaxPending        int           `help:"Proposals that may wait in an epoch." env:"MAX_PENDING" default:"200"`
 	MaxSessions       int           `help:"Live sessions per account." env:"MAX_SESSIONS" default:"50"`
+	DomainSessions    int           `help:"Live sessions of another domain's accounts." env:"DOMAIN_SESSIONS" default:"20000"`
+	MaxWelcomes       int           `help:"Welcomes of other services that may wait for a device." env:"MAX_WELCOMES" default:"200"`
 	EpochWindow       int           `help:"Epochs back that a message may be from." env:"EPOCH_WINDOW" default:"1"`
 	LogAge            time.Duration `help:"How long log entries wait for devices that are away." env:"LOG_AGE" default:"720h"`
 	SnapshotAge       time.Duration `help:"How long a superseded epoch can be read." env:"SNAPSHOT_AGE" default:"10m"`
@@ -72,18 +74,22 @@ type limits struct {
 	IdleDevice        time.Duration `help:"Silence after which a device is proposed for removal; negative: never." env:"IDLE_DEVICE" default:"4320h"`
 	TombstoneAge      time.Duration `help:"How long the JID of a destroyed group stays taken." env:"TOMBSTONE_AGE" default:"2160h"`
 	GroupIdle         time.Duration `help:"How long an unused group stays in memory." env:"GROUP_IDLE" default:"2m"`
+	CachedLeaves      int           `help:"Devices of all groups in memory together, at about 1.5 KiB each." env:"CACHED_LEAVES" default:"500000"`
 	MaxInFlight       int64         `help:"Bytes of requests being worked on." env:"MAX_IN_FLIGHT" default:"67108864"`
 	AnswerQueue       int           `help:"Bytes of answers that may wait for the server." env:"ANSWER_QUEUE" default:"33554432"`
 	EventQueue        int           `help:"Bytes of events that may wait for the server." env:"EVENT_QUEUE" default:"67108864"`
 
 	Requests     rate `help:"Requests of an account: per second/burst." env:"REQUESTS" default:"50/500"`
 	Domain       rate `help:"Requests of another domain." env:"DOMAIN" default:"1000/5000"`
+	Bytes        rate `help:"Bytes of an account's requests." env:"BYTES" default:"256000/65536000"`
+	DomainBytes  rate `help:"Bytes of another domain's requests." env:"DOMAIN_BYTES" default:"5120000/655360000"`
 	Send         rate `help:"Messages of an account." env:"SEND" default:"20/200"`
 	Claims       rate `help:"Users claimed by an account." env:"CLAIMS" default:"1/300"`
 	Claimed      rate `help:"Claims of one user by others." env:"CLAIMED" default:"0.1/100"`
 	DomainClaims rate `help:"Users claimed by another domain." env:"DOMAIN_CLAIMS" default:"5/1000"`
 	Create       rate `help:"Groups created by an account." env:"CREATE" default:"0.0167/20"`
 	Reports      rate `help:"Reports by an account." env:"REPORTS" default:"0.0167/10"`
+	Invites      rate `help:"Devices added by an account whose key packages were not claimed here." env:"INVITES" default:"1/300"`
 }
 
 // rate reads "20/200": so many per second, so many at once. A negative number
@@ -114,10 +120,12 @@ func (l *limits) component() component.Limits {
 		MaxStanza: l.MaxStanza, MaxPage: l.MaxPage, MaxArtifact: l.MaxArtifact, StageQuota: l.StageQuota,
 		MaxKeyPackages: l.MaxKeyPackages, TargetKeyPackages: l.TargetKeyPackages, LowKeyPackages: l.LowKeyPackages,
 		MaxDevices: l.MaxDevices, MaxMembers: l.MaxMembers, MaxGroups: l.MaxGroups, MaxPending: l.MaxPending, MaxSessions: l.MaxSessions,
+		DomainSessions: l.DomainSessions, MaxWelcomes: l.MaxWelcomes, CachedLeaves: l.CachedLeaves,
 		EpochWindow: l.EpochWindow, LogAge: l.LogAge, SnapshotAge: l.SnapshotAge, WelcomeAge: l.WelcomeAge, IdleDevice: l.IdleDevice,
 		TombstoneAge: l.TombstoneAge, GroupIdle: l.GroupIdle, MaxInFlight: l.MaxInFlight, AnswerQueue: l.AnswerQueue, EventQueue: l.EventQueue,
 		Requests: component.Rate(l.Requests), Domain: component.Rate(l.Domain), Send: component.Rate(l.Send), Claims: component.Rate(l.Claims),
 		Claimed: component.Rate(l.Claimed), DomainClaims: component.Rate(l.DomainClaims), Create: component.Rate(l.Create), Reports: component.Rate(l.Reports),
+		Bytes: component.Rate(l.Bytes), DomainBytes: component.Rate(l.DomainBytes), Invites: component.Rate(l.Invites),
 	}
 }
 
