@@ -133,7 +133,7 @@ func (r *Roles) With(jid string, role Role) *Roles {
 
 // Equal reports whether both say the same.
 func (r *Roles) Equal(o *Roles) bool {
-	return r.Policy == o.Policy && maps.Equal(r.Entries, o.Entries)
+	return r == o || r.Policy == o.Policy && maps.Equal(r.Entries, o.Entries)
 }
 
 // Owners counts the accounts that own the group.

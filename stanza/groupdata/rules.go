@@ -257,6 +257,9 @@ func (c *Change) checkState() error {
 		return refuse("group-bound", None, "a commit may not take the group or roles component away")
 	}
 	oldGroup, newGroup, oldRoles, newRoles := c.Old.Group, c.New.Group, c.Old.Roles, c.New.Roles
+	if oldGroup == newGroup && oldRoles == newRoles {
+		return nil // nearly every commit: however many roles there are
+	}
 	if oldGroup.JID != newGroup.JID || oldGroup.Handshake != newGroup.Handshake {
 		return refuse("group-bound", None, "the group's JID and handshake mode cannot change")
 	}
