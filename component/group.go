@@ -26,7 +26,8 @@ type groupTable struct {
 	m      map[string]*group
 	leaves int // of all groups, as far as they are loaded
 	closed bool
-	wg     sync.WaitGroup // goroutines of groups
+	wg     sync.WaitGroup // groups that are active
+	spare  chan *group    // of capacity 0: received from by goroutines without a group
 }
 
 // group is one group in use. It has a goroutine only while it has work.
@@ -50,7 +51,9 @@ type groupJob struct {
 	do func(ctx context.Context, g *group)
 }
 
-func newGroupTable(s *Service) *groupTable { return &groupTable{s: s, m: make(map[string]*group)} }
+func newGroupTable(s *Service) *groupTable {
+	return &groupTable{s: s, m: make(map[string]*group), spare: make(chan *group)}
+}
 
 func (t *groupTable) loaded() int {
 	t.mu.Lock()
@@ -91,12 +94,29 @@ func (t *groupTable) put(jid string, j groupJob) bool {
 	if !g.active {
 		g.active = true
 		t.wg.Add(1)
-		go func() {
-			defer t.wg.Done()
-			g.run()
-		}()
+		select {
+		case t.spare <- g:
+		default:
+			go t.worker(g)
+		}
 	}
 	return true
+}
+
+// worker is a goroutine that runs a group, and then waits a little for another:
+// goroutines that have done a commit have the stack for one.
+func (t *groupTable) worker(g *group) {
+	for {
+		g.run()
+		t.wg.Done()
+		idle := time.NewTimer(workerIdle)
+		select {
+		case g = <-t.spare:
+			idle.Stop()
+		case <-idle.C:
+			return
+		}
+	}
 }
 
 // take gives a group's goroutine what it is to do next: one job, or the

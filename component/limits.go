@@ -48,6 +48,9 @@ const (
 	// groupsLoaded bounds the groups in memory. Above it the least used ones
 	// are forgotten early.
 	groupsLoaded = 50_000
+	// workerIdle is how long a goroutine that has served a group waits for
+	// another one.
+	workerIdle = time.Second
 	// senderInbox is how many requests of one account may wait.
 	senderInbox = 512
 	// senderWorkers is the number of workers for requests that do not change a

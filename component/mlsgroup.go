@@ -3,6 +3,7 @@
 package component
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"iter"
@@ -51,6 +52,26 @@ func agreedLoose(c *mls.GroupContext) (st groupdata.State) {
 		st.Roles, _ = groupdata.DecodeRoles(b)
 	}
 	return st
+}
+
+// agreedNext is agreedLoose for the group's next context: the very same state if
+// the commit leaves it alone, which is told by its bytes.
+func (st *groupState) agreedNext(c *mls.GroupContext) groupdata.State {
+	before, err := st.pub.Context().Extensions.AppData()
+	if err != nil {
+		return agreedLoose(c)
+	}
+	after, err := c.Extensions.AppData()
+	if err != nil {
+		return groupdata.State{}
+	}
+	for _, id := range []mls.ComponentID{groupdata.ComponentGroup, groupdata.ComponentRoles} {
+		old, ok := before.Find(id)
+		if now, there := after.Find(id); !ok || !there || !bytes.Equal(old, now) {
+			return agreedLoose(c)
+		}
+	}
+	return st.data
 }
 
 // loadPublic rebuilds a group from the store: the tree and header of the epoch,
@@ -221,7 +242,7 @@ type addedPackage struct {
 // effectOf works out what a staged commit does to st.
 func (st *groupState) effectOf(c *mls.Change) (*commitEffect, error) {
 	e := &commitEffect{reinit: c.ReInit != nil}
-	ch := &groupdata.Change{Old: st.data, New: agreedLoose(c.NewContext), InTree: st.inTree}
+	ch := &groupdata.Change{Old: st.data, New: st.agreedNext(c.NewContext), InTree: st.inTree}
 	var err error
 	if c.Kind == mls.ChangeExternalCommit {
 		if c.Joiner == nil {
@@ -321,7 +342,7 @@ func containsLeaf(list []mls.Member, leaf mls.LeafIndex) bool {
 // roleRows gives the affiliations that differ between two states.
 func roleRows(before, after *groupdata.Roles) []store.Affiliation {
 	var out []store.Affiliation
-	if after == nil {
+	if after == nil || after == before {
 		return nil
 	}
 	for jid, role := range after.Entries {
