@@ -4,13 +4,17 @@ package component_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
+	"github.com/lockstep-im/lockstep/component"
+	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/mls"
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
@@ -92,5 +96,39 @@ func TestStoreHoldsNoSecret(t *testing.T) {
 	}
 	if size < 50_000 || len(secrets) < 15 {
 		t.Errorf("looked for %d secrets in %d bytes", len(secrets), size)
+	}
+}
+
+// TestSendersAreNotKept: the log does not say who spoke, unless the operator has
+// decided so.
+func TestSendersAreNotKept(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		s := start(t, func(c *component.Config) { c.KeepSenders = keep })
+		j, r := pair(t, s)
+		for _, a := range []*actor{j, r} {
+			_, err := a.sendText(balcony, "who am I")
+			a.must(err)
+		}
+		var got []string
+		j.must(s.store.View(context.Background(), func(rd store.Reader) error {
+			row, err := rd.Group(balcony)
+			if err != nil {
+				return err
+			}
+			list, err := rd.Log(row.Key, store.LogQuery{Limit: 100})
+			for _, e := range list {
+				if e.Kind == store.KindApplication {
+					got = append(got, e.Sender+e.Device)
+				}
+			}
+			return err
+		}))
+		want := []string{"", ""}
+		if keep {
+			want = []string{juliet, romeo}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("kept %v: the log's senders are %q, want %q", keep, got, want)
+		}
 	}
 }
