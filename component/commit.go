@@ -360,10 +360,14 @@ func (g *group) checkPublicCommit(r *request, st *groupState, c *submittedCommit
 	if err := g.checkPolicy(st, e); err != nil {
 		return nil, nil, nil, err
 	}
-	if !external {
-		if err := checkMustCommit(st, staged, e, mls.LeafIndex(sender.Index)); err != nil {
-			return nil, nil, nil, err
-		}
+	// A member has seen every pending removal; a joiner from outside can take no
+	// proposals along but SelfRemoves (mls-extensions), and gets them here.
+	must := st.mustCommit(mls.LeafIndex(sender.Index), true)
+	if external {
+		must = st.selfRemoves()
+	}
+	if err := checkMustCommit(st, staged, e, must); err != nil {
+		return nil, nil, nil, err
 	}
 	merged := staged.Merge()
 	if err := g.s.checkGroupInfo(merged, c); err != nil {
@@ -426,12 +430,13 @@ func (g *group) commitError(st *groupState, c *submittedCommit, err error) error
 	return e
 }
 
-// checkMustCommit refuses a commit that leaves a removal out (RFC 9420 §12.4).
-func checkMustCommit(st *groupState, staged *mls.StagedPublicCommit, e *commitEffect, committer mls.LeafIndex) error {
+// checkMustCommit refuses a commit that leaves one of the removals that it must
+// carry out undone (RFC 9420 §12.4).
+func checkMustCommit(st *groupState, staged *mls.StagedPublicCommit, e *commitEffect, must []*pendingProposal) error {
 	var missing []*pendingProposal
 	used := staged.UsedProposals()
 next:
-	for _, p := range st.mustCommit(committer, true) {
+	for _, p := range must {
 		for _, ref := range used {
 			if bytes.Equal(ref, p.ref) {
 				continue next

@@ -276,6 +276,23 @@ func (st *groupState) mustCommit(except mls.LeafIndex, hasLeaf bool) []*pendingP
 	return out
 }
 
+// selfRemoves lists pending SelfRemoves, as many as an answer has room for.
+func (st *groupState) selfRemoves() []*pendingProposal {
+	var out []*pendingProposal
+	room := staleInline
+	for i := range st.pending {
+		p := &st.pending[i]
+		if _, ok := p.info.Proposal.(*mls.SelfRemove); !ok {
+			continue
+		}
+		if room -= len(p.entry.Bytes); room < 0 {
+			break
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
 func mustCommitError(list []*pendingProposal) error {
 	e := &stanza.MustCommit{}
 	room := staleInline

@@ -105,6 +105,41 @@ func TestExternalJoin(t *testing.T) {
 	}
 }
 
+// TestJoinerTakesLeaversAlong: who joins from outside while somebody leaves is
+// given the SelfRemove, and commits it.
+func TestJoinerTakesLeaversAlong(t *testing.T) {
+	s := start(t)
+	j, r := pair(t, s)
+	m, _, err := r.g.ProposeSelfRemove(nil)
+	r.must(err)
+	r.must(r.set(balcony, proposal(m, 1), nil))
+	phone := newActor(t, s, juliet, "phone")
+	var must *stanza.MustCommit
+	if err := phone.joinFromOutside(balcony, mls.ExternalJoinOptions{}); !errors.As(err, &must) || len(must.Proposals) != 1 {
+		t.Fatalf("joining while romeo leaves: %v, want must-commit with one proposal", err)
+	}
+	leaving, err := mls.ParseMessage(must.Proposals[0].Bytes)
+	phone.must(err)
+	phone.must(phone.joinFromOutside(balcony, mls.ExternalJoinOptions{SelfRemoves: []*mls.Message{leaving}}))
+	j.catchUp(balcony)
+	sameEpoch(t, j, phone)
+	if j.g.MemberCount() != 2 {
+		t.Errorf("%d members: romeo has left, a phone has come", j.g.MemberCount())
+	}
+	// Who comes back in its own place need not commit that it wanted to leave.
+	r = newActor(t, s, romeo, "orchard")
+	r.publish(2)
+	j.add(balcony, romeo)
+	r.join(balcony)
+	epoch := r.g.Epoch()
+	if m, _, err = r.g.ProposeSelfRemove(nil); err != nil {
+		t.Fatal(err)
+	}
+	r.must(r.set(balcony, proposal(m, epoch), nil))
+	leaf := r.g.Self().Index
+	r.must(r.joinFromOutside(balcony, mls.ExternalJoinOptions{Remove: &leaf}))
+}
+
 type anything struct{}
 
 func (anything) ValidateCredential(mls.Credential, []byte, mls.CredentialUse) error { return nil }

@@ -164,12 +164,12 @@ func testNudges(t *testing.T, w *world) {
 		return users
 	}
 	settle := func(user string) { w.update(func(tx store.Tx) error { return tx.SettleNudge(user) }) }
-	if !schedule(romeo, noon.Add(time.Minute)) || schedule(romeo, noon) || !schedule(juliet, noon) {
+	if !schedule(romeo, noon.Add(2*time.Minute)) || schedule(romeo, noon) || !schedule(juliet, noon) {
 		t.Error("one nudge per account: not so")
 	}
 	w.same("at noon", take(noon), []string{juliet})
 	w.same("at noon again", take(noon), []string(nil))
-	w.same("a minute later, as it was not sent", take(noon.Add(time.Minute)), []string{juliet, romeo})
+	w.same("later, as it was not sent", take(noon.Add(2*time.Minute)), []string{juliet, romeo})
 	settle(romeo)
 	settle(juliet)
 	w.same("after", take(noon.Add(time.Hour)), []string(nil))
