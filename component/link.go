@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/stanza"
 	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
@@ -460,10 +461,30 @@ func (l *link) close(ctx context.Context) {
 	}
 }
 
-// CheckLink connects once, as Run would, and disconnects. The error says why
+// CheckConfig says what is wrong with a configuration, whose Store may be nil.
+func CheckConfig(c Config) error {
+	if c.Store == nil {
+		c.Store = noStore{}
+	}
+	s, err := New(c)
+	if err == nil {
+		s.Close()
+	}
+	return err
+}
+
+// noStore is for services that are made to be looked at and never run.
+type noStore struct{ store.Store }
+
+func (noStore) Shared() bool { return false }
+
+// CheckLink connects once, as Run would, and disconnects. It needs no Store. The error says why
 // it does not work; a *[StreamError] has a hint. Where another process is
 // connected as the same component it may take its place for a moment.
 func CheckLink(ctx context.Context, c Config) error {
+	if c.Store == nil {
+		c.Store = noStore{}
+	}
 	s, err := New(c)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 
 	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
 )
 
 // Who may do something at the service.
@@ -268,6 +269,8 @@ func checkChoices(c *Config) error {
 	}
 	switch c.Consent {
 	case consentAnyone, consentSameDomain, consentAllowlist:
+	case string(stanza.ConsentRoster):
+		return errors.New("component: Config.Consent is roster: a component cannot read rosters unless its server gives it that privilege (XEP-0356), which this service does not ask for: use allowlist, which clients can fill with the contacts")
 	default:
 		return fmt.Errorf("component: Config.Consent is %q: use anyone, same-domain or allowlist", c.Consent)
 	}
@@ -368,6 +371,7 @@ func (s *Service) linkDown() {
 
 // Stats is what the service is doing, at one moment.
 type Stats struct {
+	Domain       string // of the component
 	Connected    bool
 	LinkError    string // why the link is down, or was the last time
 	Started      time.Time
@@ -382,7 +386,7 @@ type Stats struct {
 func (s *Service) Stats() Stats {
 	waiting, _ := s.link.out.waiting()
 	st := Stats{
-		Connected: s.link.connected.Load(), GroupsLoaded: s.groups.loaded(),
+		Domain: s.domain.bare, Connected: s.link.connected.Load(), GroupsLoaded: s.groups.loaded(),
 		Sessions: s.sessions.count(), Waiting: waiting, InFlight: s.inFlight.Load(), Draining: s.draining.Load(),
 	}
 	if at := s.started.Load(); at != nil {

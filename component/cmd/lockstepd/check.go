@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/lockstep-im/lockstep/component"
@@ -29,6 +31,9 @@ func (checkCmd) Run(e *env) error {
 		c.warn("configuration", "no file: flags, environment and defaults", "lockstepd config > lockstepd.toml gives one to begin with")
 	}
 	conf, err := e.opts.config()
+	if err == nil {
+		err = component.CheckConfig(conf)
+	}
 	if err != nil {
 		c.fail("options", err)
 	} else {
@@ -36,15 +41,14 @@ func (checkCmd) Run(e *env) error {
 	}
 	secret := c.secret()
 	running := c.running(ctx)
-	st := c.store(ctx, running)
+	st := c.store(ctx)
 	if st != nil {
 		c.clock(ctx, st)
 		defer st.Close()
 	} else {
 		c.clock(ctx, nil)
 	}
-	if err == nil && secret && st != nil && !running {
-		conf.Store = st
+	if err == nil && secret && !running {
 		c.link(ctx, conf)
 	}
 	if c.failed > 0 {
@@ -114,6 +118,10 @@ func (c *checker) running(ctx context.Context) bool {
 		c.fail("http", withHint(fmt.Errorf("another program listens at %s", c.e.opts.HTTP), "choose another address for http, or none"))
 		return false
 	}
+	if h.Domain != c.e.opts.Domain {
+		c.fail("http", withHint(fmt.Errorf("the lockstepd of %s listens at %s", h.Domain, c.e.opts.HTTP), "give each lockstepd of this machine its own address for http, or none"))
+		return false
+	}
 	if !h.Link {
 		c.fail("link", fmt.Errorf("the service runs and is not connected: %s", h.LinkError))
 		return true
@@ -122,8 +130,23 @@ func (c *checker) running(ctx context.Context) bool {
 	return true
 }
 
-func (c *checker) store(ctx context.Context, running bool) store.Store {
-	st, err := openStore(ctx, c.e.opts, running)
+// store looks at the store without changing it: who checks is often another user
+// than the one that runs the service, who must own the files.
+func (c *checker) store(ctx context.Context) store.Store {
+	st, err := openStore(ctx, c.e.opts, true)
+	if missing(err) {
+		address, _ := c.e.opts.storeAddress()
+		dir := filepath.Dir(strings.TrimPrefix(address, "sqlite://"))
+		switch info, derr := os.Stat(dir); {
+		case derr == nil && info.IsDir():
+			c.ok("store", "%s is not there yet: serve makes it", address)
+			return nil
+		case missing(derr):
+			err = withHint(derr, "make the folder, and give it to the user that runs lockstepd")
+		case derr != nil:
+			err = derr
+		}
+	}
 	if err != nil {
 		c.fail("store", err)
 		return nil

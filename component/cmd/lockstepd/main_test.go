@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,5 +143,56 @@ func TestInspect(t *testing.T) {
 	}
 	if code, out, _ := lockstepd(t, "version"); code != 0 || !strings.HasPrefix(out, "lockstepd ") {
 		t.Errorf("version: %d %s", code, out)
+	}
+}
+
+// TestCheckChangesNothing: who checks is often root, and files of root's keep
+// the service from starting.
+func TestCheckChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	db := filepath.Join(dir, "l.db")
+	args := []string{"check", "--http=", "--domain=mls.capulet.lit", "--server=127.0.0.1:1", "--store=" + db}
+	t.Setenv("LOCKSTEPD_SECRET", "0123456789abcdef")
+	_, out, _ := lockstepd(t, args...)
+	if !strings.Contains(out, "ok    store") || !strings.Contains(out, "not there yet") || !strings.Contains(out, "FAIL  link") {
+		t.Errorf("printed:\n%s", out)
+	}
+	if list, err := os.ReadDir(dir); err != nil || len(list) != 0 {
+		t.Errorf("there are files now: %v, %v", list, err)
+	}
+	args[len(args)-1] = "--store=" + filepath.Join(dir, "nowhere", "l.db")
+	if _, out, _ = lockstepd(t, args...); !strings.Contains(out, "FAIL  store") || !strings.Contains(out, "make the folder") {
+		t.Errorf("without the folder:\n%s", out)
+	}
+	other := write(t, "other", "this is no database, and long enough to be looked at")
+	args[len(args)-1] = "--store=" + other
+	if _, out, _ = lockstepd(t, args...); !strings.Contains(out, "no SQLite database") {
+		t.Errorf("another file:\n%s", out)
+	}
+}
+
+// TestCheckMeetsAnother: the lockstepd of another domain at the same address is
+// not taken for this one.
+func TestCheckMeetsAnother(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Write([]byte(`{"ok":true,"link":true,"store":true,"uptime":"3s","version":"1","domain":"mls.montague.lit"}`))
+	}))
+	defer s.Close()
+	t.Setenv("LOCKSTEPD_SECRET", "0123456789abcdef")
+	at := strings.TrimPrefix(s.URL, "http://")
+	for domain, want := range map[string]string{"mls.capulet.lit": "FAIL  http", "mls.montague.lit": "ok    link"} {
+		_, out, _ := lockstepd(t, "check", "--http="+at, "--domain="+domain, "--server=127.0.0.1:1", "--store="+filepath.Join(t.TempDir(), "l.db"))
+		if !strings.Contains(out, want) {
+			t.Errorf("%s: want %q in\n%s", domain, want, out)
+		}
+	}
+}
+
+// TestRosterConsent is refused with the reason.
+func TestRosterConsent(t *testing.T) {
+	t.Setenv("LOCKSTEPD_SECRET", "0123456789abcdef")
+	_, out, _ := lockstepd(t, "check", "--http=", "--domain=mls.capulet.lit", "--consent=roster", "--server=127.0.0.1:1", "--store="+filepath.Join(t.TempDir(), "l.db"))
+	if !strings.Contains(out, "FAIL  options") || !strings.Contains(out, "XEP-0356") {
+		t.Errorf("printed:\n%s", out)
 	}
 }

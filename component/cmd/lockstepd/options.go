@@ -37,7 +37,7 @@ type Options struct {
 	Contact     map[string]string `help:"Contact addresses (XEP-0157), as abuse-addresses=mailto:abuse@example.org." env:"LOCKSTEPD_CONTACT" placeholder:"KIND=URI"`
 	Create      string            `help:"Who may create groups: nobody, local-users, anyone." env:"LOCKSTEPD_CREATE" enum:"nobody,local-users,anyone" default:"local-users"`
 	RandomNames bool              `help:"Choose the JIDs of groups at random." env:"LOCKSTEPD_RANDOM_NAMES"`
-	Consent     string            `help:"Who may add users that have not said so themselves: anyone, same-domain, allowlist." env:"LOCKSTEPD_CONSENT" enum:"anyone,same-domain,allowlist" default:"anyone"`
+	Consent     string            `help:"Who may add users that have not said so themselves: anyone, same-domain, allowlist." env:"LOCKSTEPD_CONSENT" default:"anyone"`
 	Suites      []string          `help:"Cipher suites accepted, by number; empty: all." env:"LOCKSTEPD_SUITES" placeholder:"SUITE"`
 
 	Nudge      string        `help:"How absent accounts are told: stored (push-friendly), live, off (clients poll)." env:"LOCKSTEPD_NUDGE" enum:"stored,live,off" default:"stored"`

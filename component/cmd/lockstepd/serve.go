@@ -100,6 +100,8 @@ func openStore(ctx context.Context, o *Options, readOnly bool) (store.Store, err
 	switch {
 	case errors.Is(err, store.ErrLocked):
 		return nil, withHint(err, "another lockstepd uses it; stop that one, or use the ad-hoc commands of the running service")
+	case missing(err) && readOnly:
+		return nil, withHint(err, "there is no store yet: lockstepd serve makes it. Is it the right path?")
 	case missing(err):
 		return nil, withHint(err, "make the folder, and give it to the user that runs lockstepd")
 	case errors.Is(err, os.ErrPermission):
@@ -113,6 +115,7 @@ func openStore(ctx context.Context, o *Options, readOnly bool) (store.Store, err
 // health is what /healthz tells.
 type health struct {
 	OK        bool   `json:"ok"`
+	Domain    string `json:"domain"`
 	Link      bool   `json:"link"`
 	LinkError string `json:"link_error,omitempty"`
 	Store     bool   `json:"store"`
@@ -127,7 +130,7 @@ func checkHealth(ctx context.Context, svc *component.Service, st store.Store) he
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	s := svc.Stats()
-	h := health{Link: s.Connected, LinkError: s.LinkError, Draining: s.Draining, Groups: s.GroupsLoaded, Sessions: s.Sessions, Version: version()}
+	h := health{Domain: s.Domain, Link: s.Connected, LinkError: s.LinkError, Draining: s.Draining, Groups: s.GroupsLoaded, Sessions: s.Sessions, Version: version()}
 	if !s.Started.IsZero() {
 		h.Uptime = time.Since(s.Started).Round(time.Second).String()
 	}

@@ -129,7 +129,9 @@ func fault(err error) error {
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	case sqlite.ResultInterrupt:
 		return fmt.Errorf("%w: interrupted", store.ErrUnavailable)
-	case sqlite.ResultCorrupt, sqlite.ResultNotADB:
+	case sqlite.ResultNotADB:
+		return fmt.Errorf("store: it is no SQLite database; is the path right? Else restore a backup: %w", err)
+	case sqlite.ResultCorrupt:
 		return fmt.Errorf("store: the database is damaged, restore a backup: %w", err)
 	}
 	return fmt.Errorf("store: %w", err)
