@@ -104,12 +104,22 @@ func openStore(ctx context.Context, o *Options, readOnly bool) (store.Store, err
 		return nil, withHint(err, "there is no store yet: lockstepd serve makes it. Is it the right path?")
 	case missing(err):
 		return nil, withHint(err, "make the folder, and give it to the user that runs lockstepd")
-	case errors.Is(err, os.ErrPermission):
+	case err != nil && (errors.Is(err, os.ErrPermission) || forbidden(path)):
 		return nil, withHint(err, "give file and folder to the user that runs lockstepd")
 	case err != nil:
 		return nil, err
 	}
 	return st, nil
+}
+
+// forbidden reports whether this user may not read a file, which SQLite does not
+// tell apart from other reasons.
+func forbidden(path string) bool {
+	f, err := os.Open(path)
+	if err == nil {
+		f.Close()
+	}
+	return errors.Is(err, os.ErrPermission)
 }
 
 // health is what /healthz tells.
