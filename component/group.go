@@ -248,6 +248,7 @@ func (g *group) run() {
 func (g *group) one(r *request) {
 	ok := false
 	g.s.serve(r, func() (stanza.Payload, error) {
+		g.moved(r.ctx)
 		p, err := r.verb.group(g, r)
 		ok = true
 		return p, err
@@ -262,6 +263,7 @@ func (g *group) internal(f func(ctx context.Context, g *group)) {
 	defer cancel()
 	ok := false
 	g.s.guard("group work", func() {
+		g.moved(ctx)
 		f(ctx, g)
 		ok = true
 	})
@@ -281,6 +283,27 @@ func (g *group) load(ctx context.Context) (*groupState, error) {
 	}
 	g.st = st
 	return st, nil
+}
+
+// moved looks whether another process has changed the group since its state was
+// cached, and forgets the state if so, or if that cannot be told. A change that
+// we make is held against the group's revision by the store; a refusal, and what
+// is relayed without being stored, rests on the cache alone.
+func (g *group) moved(ctx context.Context) bool {
+	if g.st == nil || !g.s.store.Shared() {
+		return false
+	}
+	var row *store.Group
+	err := g.s.store.View(ctx, func(r store.Reader) (err error) {
+		row, err = r.Group(g.jid)
+		return err
+	})
+	if err != nil || row.Key != g.st.row.Key || row.Rev != g.st.row.Rev {
+		g.st = nil
+		return true
+	}
+	g.st.row.Head, g.st.row.Chain = row.Head, row.Chain // messages do not count as revisions
+	return false
 }
 
 // conflict looks what became of a group that moved under us, and forgets the

@@ -68,20 +68,28 @@ func (g *group) tryBatch(batch []*request) {
 			return
 		}
 		var list []*sending
+		var refused []func()
+		unchecked := false // something does not go through the store
 		for _, r := range batch {
 			if r.replied {
 				continue
 			}
 			r.ctx = ctx
 			s, err := g.checkSend(r, st)
-			if err != nil {
-				if !errors.Is(err, errAnswered) {
-					r.fail(err)
-				}
-				continue
+			switch {
+			case err == nil:
+				s.again = unsure
+				list = append(list, s)
+				unchecked = unchecked || s.live
+			case !errors.Is(err, errAnswered):
+				refused = append(refused, func() { r.fail(err) })
 			}
-			s.again = unsure
-			list = append(list, s)
+		}
+		if (unchecked || len(refused) > 0) && g.moved(ctx) {
+			continue
+		}
+		for _, fail := range refused {
+			fail()
 		}
 		if len(list) == 0 {
 			return

@@ -13,6 +13,7 @@ import (
 	"github.com/lockstep-im/lockstep/component/store/postgres/pgtest"
 	"github.com/lockstep-im/lockstep/mls"
 	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
 // startOn runs a service on a store that others use, too.
@@ -107,6 +108,83 @@ func TestTwoProcesses(t *testing.T) {
 	// through juliet's process.
 	if n := a.box(r.full).count("kind='application'"); n == 0 {
 		t.Error("no event for romeo through the other process")
+	}
+	if n := a.Panics() + b.Panics(); n != 0 {
+		t.Errorf("%v panics", n)
+	}
+}
+
+// TestMovedElsewhere: what one process remembers of a group refuses nobody, and
+// lets nobody through, after another process has changed the group.
+func TestMovedElsewhere(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	a, b := startOn(t, dsn), startOn(t, dsn)
+	j, r, m := newActor(t, a, juliet, "balcony"), newActor(t, b, romeo, "orchard"), newActor(t, b, mercutio, "street")
+	r.publish(3)
+	m.publish(3)
+	j.create(balcony)
+	j.add(balcony, romeo)
+	r.join(balcony)
+	j.seq = 1
+	commit := func(x *actor, o mls.CommitOptions) error {
+		x.catchUp(balcony)
+		acc, err := x.commit(balcony, o)
+		if err == nil {
+			x.seq = acc.Seq
+		}
+		return err
+	}
+	// remember leaves what is so now in the memory of b.
+	remember := func() error {
+		r.catchUp(balcony)
+		acc, err := r.sendText(balcony, "remember me")
+		if err == nil {
+			r.seq = acc.Seq
+		}
+		return err
+	}
+	path := mls.CommitOptions{ForcePath: true}
+
+	r.must(remember())
+	j.must(commit(j, path))
+	j.must(commit(j, path))
+	if err := remember(); err != nil {
+		t.Errorf("a message of an epoch that began elsewhere: %v", err)
+	}
+	j.must(commit(j, path))
+	if err := commit(r, path); err != nil {
+		t.Errorf("a commit in an epoch that began elsewhere: %v", err)
+	}
+
+	r.must(remember())
+	j.catchUp(balcony)
+	j.seq = j.add(balcony, mercutio).Seq
+	m.join(balcony)
+	if _, err := m.sendText(balcony, "here I am"); err != nil {
+		t.Errorf("a message of one who was added elsewhere: %v", err)
+	}
+	typing := func() error {
+		p, err := m.g.Seal([]byte("typing"), nil)
+		m.must(err)
+		return m.set(balcony, &stanza.Send{Epoch: m.g.Epoch(), Ref: stanza.MessageRef(p.Bytes()), Message: stanza.MLS{Bytes: p.Bytes()}, Ephemeral: true}, nil)
+	}
+	m.must(typing())
+	leaf := m.g.Self().Index
+	j.must(commit(j, mls.CommitOptions{Remove: []mls.LeafIndex{leaf}}))
+	if err := typing(); refusal(err).Condition != stanza.Forbidden {
+		t.Errorf("an ephemeral message of one who was removed elsewhere: %v", err)
+	}
+
+	roles := func(of groupdata.Role) mls.CommitOptions {
+		raw, err := groupdata.NewRoles(juliet, groupdata.DefaultPolicy()).With(romeo, of).Encode()
+		j.must(err)
+		return mls.CommitOptions{AppData: []*mls.AppDataUpdate{{Component: groupdata.ComponentRoles, Op: mls.AppDataUpdateOp, Update: raw}}}
+	}
+	j.must(commit(j, roles(groupdata.Owner)))
+	r.must(remember())
+	j.must(commit(j, roles(groupdata.Member)))
+	if err := r.set(balcony, &stanza.Destroy{}, nil); refusal(err).Condition != stanza.Forbidden {
+		t.Errorf("a group destroyed by one who has ceased to own it elsewhere: %v", err)
 	}
 	if n := a.Panics() + b.Panics(); n != 0 {
 		t.Errorf("%v panics", n)
