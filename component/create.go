@@ -298,7 +298,7 @@ func (s *Service) newGroup(r *request, jid addr, raw []byte) (*store.NewGroup, e
 		n.Members = append(n.Members, store.Joiner{User: user, Device: device, Leaf: uint32(m.Index)})
 	}
 	if s.conf.RequireExternalSender && st.Group.Handshake == groupdata.Public {
-		if _, _, ok := s.keys.find(ctx); !ok {
+		if _, _, ok := s.keys.find(r.ctx, ctx); !ok {
 			return nil, &stanza.Unsupported{What: "extension", Value: "external_senders without this service: see external-sender in its limits form"}
 		}
 	}

@@ -145,13 +145,26 @@ func (k *senderKeys) sender(key *mls.SignaturePrivateKey) mls.ExternalSender {
 }
 
 // find looks which of our keys a group lists, and where.
-func (k *senderKeys) find(ctx *mls.GroupContext) (*mls.SignaturePrivateKey, uint32, bool) {
-	senders, err := ctx.Extensions.ExternalSenders()
-	if err != nil {
+func (k *senderKeys) find(ctx context.Context, group *mls.GroupContext) (*mls.SignaturePrivateKey, uint32, bool) {
+	senders, err := group.Extensions.ExternalSenders()
+	if err != nil || len(senders) == 0 {
 		return nil, 0, false
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	key, i, ok := k.among(senders)
+	if !ok && k.s.store.Shared() {
+		// Another process may have made the key since this one has read them.
+		if _, err := k.read(ctx); err != nil {
+			k.s.log.Warn("cannot read the signing keys", "error", err)
+		}
+		key, i, ok = k.among(senders)
+	}
+	return key, i, ok
+}
+
+// among is find in a list, under mu.
+func (k *senderKeys) among(senders []mls.ExternalSender) (*mls.SignaturePrivateKey, uint32, bool) {
 	for i, s := range senders {
 		for _, list := range k.keys { // suites can share a signature scheme
 			for _, key := range list {
@@ -203,7 +216,7 @@ func (g *group) tryRemoval(ctx context.Context, st *groupState, user, device str
 			return nil, nil
 		}
 	}
-	key, index, ok := g.s.keys.find(st.pub.Context())
+	key, index, ok := g.s.keys.find(ctx, st.pub.Context())
 	if !ok {
 		return nil, errNoSender
 	}

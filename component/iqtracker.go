@@ -28,6 +28,11 @@ type iqTracker struct {
 	rand    io.Reader
 	send    func(p priority, b []byte) bool
 	metrics *metrics
+	// again is how often an unanswered request is repeated; 0: never. Where
+	// several processes are one component, the server may hand the answer to
+	// another of them: every repetition is another chance. Our requests may all
+	// arrive twice.
+	again time.Duration
 
 	mu      sync.Mutex
 	pending map[iqKey]chan<- iqAnswer
@@ -82,25 +87,39 @@ func (t *iqTracker) do(ctx context.Context, from string, to addr, typ string, pa
 	defer t.forget(key, to.domain)
 
 	h := stanza.Header{Kind: stanza.IQ, Type: typ, ID: key.id, From: from, To: to.full}
-	if !t.send(prioAnswer, h.Append(nil, payload)) {
+	b := h.Append(nil, payload)
+	if !t.send(prioAnswer, b) {
 		return errLinkDown
 	}
 	timer := time.NewTimer(iqTimeout)
 	defer timer.Stop()
-	select {
-	case a := <-ch:
-		if a.err != nil || into == nil {
-			return a.err
+	var again <-chan time.Time
+	if t.again > 0 {
+		tick := time.NewTicker(t.again)
+		defer tick.Stop()
+		again = tick.C
+	}
+	for repeated := 0; ; {
+		select {
+		case a := <-ch:
+			if a.err != nil || into == nil {
+				return a.err
+			}
+			if a.parse == nil {
+				return errors.New("component: the answer has no payload")
+			}
+			return a.parse(into)
+		case <-again:
+			if repeated++; repeated == iqRepeats {
+				again = nil
+			}
+			t.send(prioAnswer, b)
+		case <-timer.C:
+			t.metrics.iqTimeouts.Inc()
+			return errIQTimeout
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		if a.parse == nil {
-			return errors.New("component: the answer has no payload")
-		}
-		return a.parse(into)
-	case <-timer.C:
-		t.metrics.iqTimeouts.Inc()
-		return errIQTimeout
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

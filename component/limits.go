@@ -72,6 +72,11 @@ const (
 	// iqTimeout is how long we wait for an answer to a request of our own. s2s
 	// connections take seconds to come up.
 	iqTimeout = 60 * time.Second
+	// iqAgain is how often such a request is repeated where its answer may go to
+	// another process, iqRepeats how many times: with two processes one in two
+	// thousand is lost all the same.
+	iqAgain   = time.Second
+	iqRepeats = 10
 	// iqOutstanding and iqOutstandingDomain bound our own unanswered requests,
 	// in total and per domain, so that one slow domain takes no more than its
 	// share.

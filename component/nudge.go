@@ -47,6 +47,9 @@ type nudger struct {
 	wake  chan struct{}
 }
 
+// nudgeGather is how long wanted nudges gather after the first.
+const nudgeGather = 100 * time.Millisecond
+
 // knownMax bounds the memory; what is forgotten is asked of the store again.
 const knownMax = 200_000
 
@@ -66,7 +69,7 @@ func (n *nudger) absent(jid string, st *groupState) {
 	defer n.mu.Unlock()
 	all := true
 	for _, user := range st.absent {
-		if n.known[user] {
+		if n.knows(user) {
 			continue
 		}
 		if len(n.wanted) < knownMax {
@@ -88,11 +91,15 @@ func (n *nudger) schedule(user, jid string) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.known[user] {
+	if !n.knows(user) {
 		n.wanted[user] = jid
 		n.signal()
 	}
 }
+
+// knows reports whether an account needs no nudge, under mu. Where other
+// processes serve the account, too, only the store knows.
+func (n *nudger) knows(user string) bool { return n.known[user] && !n.s.store.Shared() }
 
 func (n *nudger) signal() {
 	select {
@@ -117,6 +124,10 @@ func (n *nudger) run(ctx context.Context) {
 	}
 	tick := time.NewTicker(duePoll)
 	defer tick.Stop()
+	gather := nudgeGather
+	if n.s.store.Shared() {
+		gather = duePoll // every event asks again for those who are absent
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -124,7 +135,7 @@ func (n *nudger) run(ctx context.Context) {
 		case <-n.wake:
 			n.s.guard("nudges", func() { n.flush(ctx) })
 			// Let more of them gather: one transaction for all.
-			t := time.NewTimer(100 * time.Millisecond)
+			t := time.NewTimer(gather)
 			select {
 			case <-ctx.Done():
 			case <-t.C:

@@ -246,6 +246,9 @@ func New(c Config) (*Service, error) {
 		out: out, handle: s.receive, oversize: s.receiveOversize, up: s.linkUp, down: s.linkDown,
 	}
 	s.iq = newIQTracker(s.rand, s.metrics, s.link.send)
+	if s.store.Shared() {
+		s.iq.again = iqAgain
+	}
 	s.rates = newRates(&s.limits, s.now)
 	s.workers = newWorkers(s)
 	s.groups = newGroupTable(s)

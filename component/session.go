@@ -250,20 +250,18 @@ func (s *Service) forgetContact(ctx context.Context, from addr) {
 // resumeSessions asks the sessions of the last run to announce themselves again
 // (PROTOCOL.md §15), a few at a time. Those that stay silent end.
 func (s *Service) resumeSessions(ctx context.Context) {
-	s.sessions.mu.RLock()
-	var list []string
-	for jid := range s.sessions.byJID {
-		list = append(list, jid)
+	var list []store.Session
+	if err := s.eachSession(ctx, func(l store.Session) { list = append(list, l) }); err != nil {
+		s.log.Warn("cannot ask sessions to resume", "error", err)
+		return
 	}
-	s.sessions.mu.RUnlock()
 	if len(list) == 0 {
 		return
 	}
-	asked := s.stamp()
 	tick := time.NewTicker(time.Second / resumeRate)
 	defer tick.Stop()
-	for _, jid := range list {
-		h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, ID: s.entryID(), From: s.domain.bare, To: jid}
+	for _, l := range list {
+		h := stanza.Header{Kind: stanza.Message, Type: stanza.TypeHeadline, ID: s.entryID(), From: s.domain.bare, To: l.JID}
 		s.link.send(prioEvent, h.Append(nil, &stanza.Resume{}))
 		select {
 		case <-ctx.Done():
@@ -281,26 +279,23 @@ func (s *Service) resumeSessions(ctx context.Context) {
 	if !s.link.connected.Load() {
 		return // they could not answer; the next link asks again
 	}
-	for _, jid := range list {
-		a, err := parseAddr(jid)
-		if err != nil {
-			continue
-		}
-		s.guard("resume", func() { s.endSilent(ctx, a, asked) })
+	for _, l := range list {
+		s.guard("resume", func() { s.endSilent(ctx, l) })
 	}
 }
 
-// endSilent ends a session that has not been renewed since it was asked.
-func (s *Service) endSilent(ctx context.Context, a addr, asked time.Time) {
+// endSilent ends a session that has not been renewed since it was asked: that is
+// still what it was then. Another process may have renewed it, by another clock.
+func (s *Service) endSilent(ctx context.Context, asked store.Session) {
 	gone := false
 	err := s.store.Update(ctx, func(tx store.Tx) error {
 		gone = false
-		list, err := tx.Sessions(a.bare)
+		list, err := tx.Sessions(asked.User)
 		if err != nil {
 			return err
 		}
 		for _, l := range list {
-			if l.JID == a.full && l.Since.Before(asked) {
+			if l.JID == asked.JID && l.Since.Equal(asked.Since) {
 				gone = true
 				return tx.DeleteSession(l.JID)
 			}
@@ -312,6 +307,6 @@ func (s *Service) endSilent(ctx context.Context, a addr, asked time.Time) {
 		return
 	}
 	if gone {
-		s.sessions.drop(a.full)
+		s.sessions.drop(asked.JID)
 	}
 }

@@ -53,11 +53,14 @@ func escapeAttr(s string) string {
 }
 
 // load reads the sessions of the last run.
-func (t *sessionTable) load(ctx context.Context) error {
+func (t *sessionTable) load(ctx context.Context) error { return t.s.eachSession(ctx, t.put) }
+
+// eachSession visits the sessions in the store, of whatever process.
+func (s *Service) eachSession(ctx context.Context, f func(store.Session)) error {
 	after := ""
 	for {
 		var page []store.Session
-		err := t.s.store.View(ctx, func(r store.Reader) (err error) {
+		err := s.store.View(ctx, func(r store.Reader) (err error) {
 			page, err = r.AllSessions(after, 1000)
 			return err
 		})
@@ -68,7 +71,7 @@ func (t *sessionTable) load(ctx context.Context) error {
 			return nil
 		}
 		for _, p := range page {
-			t.put(p)
+			f(p)
 		}
 		after = page[len(page)-1].JID
 	}

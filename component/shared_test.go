@@ -17,7 +17,7 @@ import (
 )
 
 // startOn runs a service on a store that others use, too.
-func startOn(t testing.TB, dsn string) *service {
+func startOn(t testing.TB, dsn string, change ...func(*component.Config)) *service {
 	t.Helper()
 	st, err := openStore(context.Background(), dsn)
 	if err != nil {
@@ -26,6 +26,9 @@ func startOn(t testing.TB, dsn string) *service {
 	s := &service{server: newServer(t), store: st}
 	c := testConfig(st)
 	c.Dial = s.dial
+	for _, f := range change {
+		f(&c)
+	}
 	svc, err := component.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -188,5 +191,89 @@ func TestMovedElsewhere(t *testing.T) {
 	}
 	if n := a.Panics() + b.Panics(); n != 0 {
 		t.Errorf("%v panics", n)
+	}
+}
+
+// TestSharedNudge: an account that has come and gone through another process is
+// called again.
+func TestSharedNudge(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	a, b := startOn(t, dsn), startOn(t, dsn)
+	j, r := newActor(t, a, juliet, "balcony"), newActor(t, b, romeo, "orchard")
+	r.publish(3)
+	j.create(balcony)
+	j.add(balcony, romeo)
+	r.join(balcony)
+	for range 2 {
+		nudged(t, a, b)
+		r.announce()
+		r.leaveSession()
+		if err := r.get(domain, &stanza.Ping{}, nil); refusal(err).Condition != stanza.NotAcceptable {
+			t.Fatalf("the session is still there: %v", err)
+		}
+		_, err := j.sendText(balcony, "wake")
+		j.must(err)
+	}
+	nudged(t, a, b)
+}
+
+// nudged waits for romeo's nudge, which either process may send.
+func nudged(t *testing.T, a, b *service) {
+	t.Helper()
+	for range 200 {
+		for _, s := range []*service{a, b} {
+			if _, ok := s.box(romeo).tryTake(50*time.Millisecond, "<nudge"); ok {
+				return
+			}
+		}
+	}
+	t.Fatal("no nudge")
+}
+
+// TestSharedKeys: a process proposes a removal with the signing key that another
+// has made since it began.
+func TestSharedKeys(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	a, b := startOn(t, dsn), startOn(t, dsn)
+	j, r := newActor(t, a, juliet, "balcony"), newActor(t, a, romeo, "orchard")
+	r.publish(3)
+	j.create(balcony)
+	j.add(balcony, romeo)
+	j.seq = 1
+	j.s = b
+	j.must(j.set(balcony, &stanza.Affiliation{JID: romeo, Affiliation: stanza.RoleOutcast}, nil))
+	var log stanza.Log
+	j.must(j.get(balcony, &stanza.LogQuery{Device: j.id, After: j.seq}, &log))
+	n := 0
+	for _, e := range log.Entries {
+		if e.Kind == stanza.EntryProposal {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d proposals to remove the banned, want 1", n)
+	}
+}
+
+// TestSharedResume: a process whose link comes back asks the sessions that were
+// opened through another one to catch up, too.
+func TestSharedResume(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	a, b := startOn(t, dsn), startOn(t, dsn)
+	r := newActor(t, b, romeo, "orchard")
+	r.announce()
+	a.cut()
+	a.box(r.full).take(t, "<resume")
+}
+
+// TestSharedRequests: the answer to a request of ours may go to another process,
+// so that it is asked again.
+func TestSharedRequests(t *testing.T) {
+	a := startOn(t, pgtest.DSN(t), func(c *component.Config) { c.Multicast = "" })
+	box := a.box("capulet.lit")
+	first := box.take(t, "<iq", "disco#info")
+	again := box.take(t, "<iq", "disco#info")
+	if first != again {
+		t.Errorf("asked first\n%s\nand then\n%s", first, again)
 	}
 }
