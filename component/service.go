@@ -383,6 +383,7 @@ type Stats struct {
 	Waiting      int // stanzas waiting to be written
 	InFlight     int64
 	Draining     bool
+	Multicast    string // JID of the multicast service in use, "" if none is
 }
 
 // Stats looks at the service. It may be called at any time.
@@ -391,6 +392,7 @@ func (s *Service) Stats() Stats {
 	st := Stats{
 		Domain: s.domain.bare, Connected: s.link.connected.Load(), GroupsLoaded: s.groups.loaded(),
 		Sessions: s.sessions.count(), Waiting: waiting, InFlight: s.inFlight.Load(), Draining: s.draining.Load(),
+		Multicast: s.multi.get(s.now()),
 	}
 	if at := s.started.Load(); at != nil {
 		st.Started = *at

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ type listener struct {
 	device string
 	log    atomic.Int64 // application entries of the delivery service
 	muc    atomic.Int64 // groupchat messages of the room
+	bytes  atomic.Int64 // of both
 	seq    int64        // of the last entry; the reader's own
 	bad    atomic.Int64 // entries out of order
 }
@@ -38,10 +40,12 @@ func (l *listener) hook(x []byte) bool {
 				l.seq = n
 			}
 			l.log.Add(1)
+			l.bytes.Add(int64(len(x)))
 		}
 		return true
 	case bytes.Contains(x, mark) && bytes.Contains(x, []byte("groupchat")):
 		l.muc.Add(1)
+		l.bytes.Add(int64(len(x)))
 		return true
 	}
 	return false
@@ -119,8 +123,14 @@ func fanOut(ctx context.Context, s *stage, host play.Host, o options) (*fanout, 
 			return nil, err
 		}
 	}
-	f := &fanout{Listeners: o.listeners}
-	f.Service, err = f.measure(ctx, "the service", o, func(i int) error {
+	f := &fanout{Listeners: o.listeners, Multicast: s.svc.Stats().Multicast != ""}
+	size := func() (n int64) {
+		for _, l := range list {
+			n += l.bytes.Load()
+		}
+		return n
+	}
+	f.Service, err = f.measure(ctx, host, "the service", o, func(i int) error {
 		_, err := group.Send(ctx, fmt.Sprintf("%s%d|%s", mark, i, strings.Repeat("x", o.size)))
 		return err
 	}, func() (n int64) {
@@ -135,11 +145,16 @@ func fanOut(ctx context.Context, s *stage, host play.Host, o options) (*fanout, 
 	for _, l := range list {
 		f.Disordered += int(l.bad.Load())
 	}
+	f.Service.Bytes = size()
 	if err := f.muc(ctx, host, list, o); err != nil {
 		return nil, err
 	}
+	f.MUC.Bytes = size() - f.Service.Bytes
 	if f.MUC.PerSecond > 0 {
 		f.Ratio = f.Service.PerSecond / f.MUC.PerSecond
+	}
+	if c := f.MUC.perCPU(); c > 0 {
+		f.CPURatio = f.Service.perCPU() / c
 	}
 	return f, nil
 }
@@ -165,7 +180,7 @@ func (f *fanout) muc(ctx context.Context, host play.Host, list []*listener, o op
 	}
 	// As large as a message of the service, with what surrounds its text there.
 	text := strings.Repeat("x", (o.size+300)*4/3)
-	f.MUC, err = f.measure(ctx, "MUC", o, func(i int) error {
+	f.MUC, err = f.measure(ctx, host, "MUC", o, func(i int) error {
 		// The speaker waits for its own echo, as the service's client waits for its answer.
 		want := list[0].muc.Load() + 1
 		err := list[0].Write(fmt.Sprintf("<message type='groupchat' to='%s'><body>%s%d|%s</body></message>", room, mark, i, text))
@@ -186,11 +201,12 @@ func (f *fanout) muc(ctx context.Context, host play.Host, list []*listener, o op
 const window = 16
 
 // measure sends the messages and waits until all deliveries were counted.
-func (f *fanout) measure(ctx context.Context, what string, o options, send func(int) error, count func() int64) (rate, error) {
+func (f *fanout) measure(ctx context.Context, host play.Host, what string, o options, send func(int) error, count func() int64) (rate, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.time)
 	defer cancel()
 	b := newBar(what)
 	want := int64(o.messages) * int64(f.Listeners)
+	used := serverCPU(host)
 	begin := time.Now()
 	g := errgroup.Group{}
 	g.SetLimit(window)
@@ -215,7 +231,7 @@ func (f *fanout) measure(ctx context.Context, what string, o options, send func(
 	}
 	took := time.Since(begin)
 	b.show(1, fmt.Sprintf("%d deliveries", n))
-	r := rate{Deliveries: n, Expected: want, Seconds: took.Seconds(), PerSecond: float64(n) / took.Seconds()}
+	r := rate{Deliveries: n, Expected: want, Seconds: took.Seconds(), PerSecond: float64(n) / took.Seconds(), ServerCPU: (serverCPU(host) - used).Seconds()}
 	select {
 	case err := <-done:
 		if err != nil && ctx.Err() == nil {
@@ -224,4 +240,17 @@ func (f *fanout) measure(ctx context.Context, what string, o options, send func(
 	case <-time.After(30 * time.Second):
 	}
 	return r, nil
+}
+
+// serverCPU is the processor time that the server has used, 0 where nobody counts it.
+func serverCPU(host play.Host) time.Duration {
+	h, ok := host.(interface{ CPU() (time.Duration, error) })
+	if !ok {
+		return 0
+	}
+	d, err := h.CPU()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "load: %v\n", err)
+	}
+	return d
 }

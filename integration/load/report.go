@@ -37,18 +37,32 @@ type latency struct {
 }
 
 type fanout struct {
-	Listeners  int     `json:"listeners"`
-	Service    rate    `json:"service"`
-	MUC        rate    `json:"muc"`
-	Ratio      float64 `json:"ratio"`
+	Listeners int     `json:"listeners"`
+	Multicast bool    `json:"multicast"`
+	Service   rate    `json:"service"`
+	MUC       rate    `json:"muc"`
+	Ratio     float64 `json:"ratio"` // of deliveries per second
+	// CPURatio is that of deliveries per second of the server's processor time:
+	// what the ratio would be if the server alone had the machine. 0: not known.
+	CPURatio   float64 `json:"cpu-ratio"`
 	Disordered int     `json:"disordered"`
 }
 
 type rate struct {
 	Deliveries int64   `json:"deliveries"`
 	Expected   int64   `json:"expected"`
+	Bytes      int64   `json:"bytes"` // of the stanzas delivered
 	Seconds    float64 `json:"seconds"`
 	PerSecond  float64 `json:"deliveries-per-second"`
+	ServerCPU  float64 `json:"server-cpu-seconds"` // 0: not known
+}
+
+// perCPU is deliveries per second of the server's processor time.
+func (r *rate) perCPU() float64 {
+	if r.ServerCPU <= 0 {
+		return 0
+	}
+	return float64(r.Deliveries) / r.ServerCPU
 }
 
 func percentiles(d []time.Duration) latency {
@@ -71,14 +85,26 @@ func (r *report) write(w io.Writer) error {
 		fmt.Fprintf(&b, "    latency     p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms\n", c.Latency.P50, c.Latency.P90, c.Latency.P99, c.Latency.Max)
 	}
 	if f := r.FanOut; f != nil {
-		fmt.Fprintf(&b, "  fan-out to %d listeners\n", f.Listeners)
+		how := "a stanza for each"
+		if f.Multicast {
+			how = "multicast"
+		}
+		fmt.Fprintf(&b, "  fan-out to %d listeners, %s\n", f.Listeners, how)
 		for _, x := range []struct {
 			name string
 			rate
 		}{{"delivery service", f.Service}, {"the server's MUC", f.MUC}} {
-			fmt.Fprintf(&b, "    %-18s %6d of %d deliveries in %5.1f s, %6.0f per second\n", x.name, x.Deliveries, x.Expected, x.Seconds, x.PerSecond)
+			fmt.Fprintf(&b, "    %-18s %6d of %d deliveries of %d bytes in %5.1f s, %6.0f per second", x.name, x.Deliveries, x.Expected, x.Bytes/max(x.Deliveries, 1), x.Seconds, x.PerSecond)
+			if x.ServerCPU > 0 {
+				fmt.Fprintf(&b, ", %6.0f per second of the server's processor time", x.perCPU())
+			}
+			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "    ratio              %.2f\n", f.Ratio)
+		fmt.Fprintf(&b, "    ratio              %.2f", f.Ratio)
+		if f.CPURatio > 0 {
+			fmt.Fprintf(&b, ", by the server's processor time %.2f", f.CPURatio)
+		}
+		b.WriteByte('\n')
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

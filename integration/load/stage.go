@@ -28,6 +28,7 @@ import (
 type stage struct {
 	verbose bool
 	ctx     context.Context
+	svc     *component.Service
 
 	mu       sync.Mutex
 	cleanups []func()
@@ -109,6 +110,7 @@ func (s *stage) serve(host play.Host, o options) error {
 	if err != nil {
 		return errors.Join(err, st.Close())
 	}
+	s.svc = svc
 	run, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

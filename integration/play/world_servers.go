@@ -122,6 +122,12 @@ func (h *serverHost) do(f func(context.Context) error) error {
 	return f(ctx)
 }
 
+// CPU is the processor time that the server has used.
+func (h *serverHost) CPU() (d time.Duration, err error) {
+	err = h.do(func(ctx context.Context) error { d, err = h.s.CPU(ctx); return err })
+	return d, err
+}
+
 func (h *serverHost) Stop() error  { return h.do(h.s.Stop) }
 func (h *serverHost) Kill() error  { return h.do(h.s.Kill) }
 func (h *serverHost) Start() error { return h.do(h.s.Restart) }

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -337,6 +338,25 @@ func (c *container) heal(ctx context.Context) error {
 func (c *container) exec(ctx context.Context, command string, args ...string) ([]byte, error) {
 	out, err := docker(ctx, nil, append([]string{"exec", c.name, command}, args...)...)
 	return []byte(out), err
+}
+
+// cpu reads what the kernel has counted for the container: version 2 or 1 of its
+// control groups.
+func (c *container) cpu(ctx context.Context) (time.Duration, error) {
+	out, err := docker(ctx, nil, "exec", c.name, "sh", "-c", "cat /sys/fs/cgroup/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpuacct/cpuacct.usage")
+	if err != nil {
+		return 0, err
+	}
+	number, unit := strings.TrimSpace(out), time.Nanosecond
+	if v2, ok := strings.CutPrefix(out, "usage_usec "); ok {
+		number, _, _ = strings.Cut(v2, "\n")
+		unit = time.Microsecond
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the container's processor time is %q", number)
+	}
+	return time.Duration(n) * unit, nil
 }
 
 func (c *container) writeData(ctx context.Context, files []file) error {

@@ -50,6 +50,7 @@ type instance interface {
 	exec(ctx context.Context, command string, args ...string) (output []byte, err error)
 	writeData(context.Context, []file) error // files below layout().Data
 	alive(context.Context) error             // nil while the process runs
+	cpu(context.Context) (time.Duration, error)
 	logs(context.Context, time.Time, io.Writer) error
 	remove(context.Context) error
 }
@@ -203,6 +204,13 @@ func (s *Server) does(verb string, err error) error {
 		return fmt.Errorf("servers: %s %s: %w", verb, s.flavour, err)
 	}
 	return nil
+}
+
+// CPU is the processor time that the server has used since it began: on a
+// machine that does other things, too, a better measure than its pace.
+func (s *Server) CPU(ctx context.Context) (time.Duration, error) {
+	d, err := s.in.cpu(ctx)
+	return d, s.does("measuring", err)
 }
 
 // Logs copies what the server has logged since the given time.
