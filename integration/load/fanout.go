@@ -24,6 +24,7 @@ type listener struct {
 	log    atomic.Int64 // application entries of the delivery service
 	muc    atomic.Int64 // groupchat messages of the room
 	bytes  atomic.Int64 // of both
+	sealed atomic.Int64 // length of the payload of an application entry, in base64
 	seq    int64        // of the last entry; the reader's own
 	bad    atomic.Int64 // entries out of order
 }
@@ -41,6 +42,7 @@ func (l *listener) hook(x []byte) bool {
 			}
 			l.log.Add(1)
 			l.bytes.Add(int64(len(x)))
+			l.sealed.Store(int64(sealedIn(x)))
 		}
 		return true
 	case bytes.Contains(x, mark) && bytes.Contains(x, []byte("groupchat")):
@@ -49,6 +51,14 @@ func (l *listener) hook(x []byte) bool {
 		return true
 	}
 	return false
+}
+
+// sealedIn is the length of the sealed text in a delivery.
+func sealedIn(x []byte) int {
+	_, rest, _ := bytes.Cut(x, []byte("<mls "))
+	_, rest, _ = bytes.Cut(rest, []byte(">"))
+	text, _, _ := bytes.Cut(rest, []byte("<"))
+	return len(text)
 }
 
 // seqOf reads the seq attribute of a delivery.
@@ -178,8 +188,9 @@ func (f *fanout) muc(ctx context.Context, host play.Host, list []*listener, o op
 			}
 		}
 	}
-	// As large as a message of the service, with what surrounds its text there.
-	text := strings.Repeat("x", (o.size+300)*4/3)
+	// As large as what the service has just passed on, sealed and in base64: the
+	// comparison is of what the two servers do with a message, not of encryption.
+	text := strings.Repeat("x", max(int(list[0].sealed.Load())-len(mark)-5, 1))
 	f.MUC, err = f.measure(ctx, host, "MUC", o, func(i int) error {
 		// The speaker waits for its own echo, as the service's client waits for its answer.
 		want := list[0].muc.Load() + 1
