@@ -72,6 +72,8 @@ type Client struct {
 	plusOK    bool
 	scramOK   bool
 
+	oldInfoTold map[string]uint64 // group -> epoch for which an old GroupInfo has been told
+
 	disco discoCache
 	stock stockKeeper
 

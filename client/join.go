@@ -295,10 +295,25 @@ func (g *Group) enter(st *mls.Group, seq uint64, chain stanza.Hash, r *received)
 	g.pend = nil
 	g.queue = make(map[uint64]*entry)
 	self := st.Self().Index
+	g.tellStrangers(st, seq, r)
 	for m := range st.Members() {
 		if m.Index != self {
 			_, ops, _ := g.c.trust.seen(leafIdentity(m.Leaf), deviceOf(m.Leaf), m.Leaf.SignatureKey)
 			r.ops = append(r.ops, ops...)
+		}
+	}
+}
+
+// tellStrangers tells of devices that this client meets on entering a group and
+// that those whom it knows, or its own account, have not had so far: a server can
+// make such a device for any of its users.
+func (g *Group) tellStrangers(st *mls.Group, seq uint64, r *received) {
+	self := st.Self().Index
+	for m := range st.Members() {
+		jid := leafIdentity(m.Leaf)
+		own := jid == g.c.account
+		if m.Index != self && g.c.trust.strange(jid, own, deviceOf(m.Leaf), m.Leaf.SignatureKey) {
+			r.put(g, &NewDevice{Device: g.who(m), Own: own}, seq, time.Time{})
 		}
 	}
 }

@@ -138,12 +138,17 @@ func (g *Group) rejoin(ctx context.Context) error {
 // reason says that this device is new in the group.
 func (c *Client) joinExternally(ctx context.Context, group, reason string) (*Group, error) {
 	var leaving []*mls.Message
+	said := uint64(0) // the epoch that the service itself has named
 	for races := 0; races < maxRaces; races++ {
-		g, again, err := c.tryExternal(ctx, group, reason, leaving)
+		g, again, err := c.tryExternal(ctx, group, reason, leaving, said)
 		if err == nil {
 			return g, nil
 		}
 		leaving = nil
+		var se *stanza.StaleEpoch
+		if errors.As(err, &se) {
+			said = max(said, se.Current)
+		}
 		var mc *stanza.MustCommit
 		if errors.As(err, &mc) {
 			leaving = selfRemoves(mc)
@@ -156,10 +161,13 @@ func (c *Client) joinExternally(ctx context.Context, group, reason string) (*Gro
 	return nil, &RaceError{Races: maxRaces}
 }
 
-func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving []*mls.Message) (_ *Group, again bool, err error) {
+func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving []*mls.Message, said uint64) (_ *Group, again bool, err error) {
 	gi, err := c.fetchGroupInfo(ctx, group)
 	if err != nil {
 		return nil, false, fmt.Errorf("client: asking for %s: %w", group, err)
+	}
+	if gi.Epoch < said {
+		return nil, false, c.describedAsItWas(group, gi, said)
 	}
 	msg, err := mls.ParseMessage(gi.Bytes)
 	if err != nil || msg.GroupInfo == nil {
@@ -233,6 +241,27 @@ func (g *Group) wentBack(epoch, seq uint64) bool {
 	}
 	g.headWentBack(seq, last)
 	return true
+}
+
+// describedAsItWas is a service that describes a group in an epoch before the one
+// that it has just said the group is in. A device that has never been there has
+// nothing else to go by.
+func (c *Client) describedAsItWas(group string, gi *stanza.GroupInfo, said uint64) error {
+	c.mu.Lock()
+	told := c.oldInfoTold[group] == said
+	if c.oldInfoTold == nil {
+		c.oldInfoTold = make(map[string]uint64)
+	}
+	c.oldInfoTold[group] = said
+	c.mu.Unlock()
+	if !told {
+		c.emit(&RollbackDetected{
+			EventMeta: EventMeta{Group: group},
+			Reason:    fmt.Sprintf("the delivery service describes the group as it was in epoch %d, and says that it is in epoch %d", gi.Epoch, said),
+			Evidence:  Evidence{Epoch: gi.Epoch, Theirs: fmt.Sprintf("epoch %d", said), Message: gi.Bytes},
+		})
+	}
+	return fmt.Errorf("client: %s is described as it was in epoch %d: not joining an older group", group, gi.Epoch)
 }
 
 // selfRemoves are the wishes to leave that a joiner must commit along, as the

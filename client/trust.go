@@ -285,6 +285,24 @@ func (b *trustBook) seen(account string, device DeviceID, public []byte) (t Trus
 	return k.Trust, append(ops, k.op()), before
 }
 
+// strange reports whether a device of an account that is known, by other devices
+// or because it is our own, is seen for the first time.
+func (b *trustBook) strange(account string, own bool, device DeviceID, public []byte) bool {
+	fp := Fingerprint(public)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	keys := b.keys[account]
+	if keys[fp] != nil || len(keys) == 0 && !own {
+		return false
+	}
+	for _, k := range keys {
+		if k.Device == device && !device.IsZero() {
+			return false // the device is known, its key has changed
+		}
+	}
+	return true
+}
+
 // set changes the trust in a key by its fingerprint. It reports the trust
 // before, and false if the key was never seen: then it is remembered for the
 // day it is, so that a code can be scanned before the first message.
