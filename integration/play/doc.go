@@ -42,6 +42,7 @@
 //	kill|stop|start|restart ds|server [NAME]
 //	part SERVER SERVER, heal SERVER SERVER
 //	drop|double|reorder|delay|cut|stall [N|all] [after N] [DURATION] ["regexp"] from|to WHO
+//	outdate [N|all] ["regexp"] from|to WHO  what the first one held is in all later ones
 //	at ["regexp"] from|to WHO SENTENCE      play the sentence when the stanza passes
 //	clear                                   end the faults
 //	pause DURATION

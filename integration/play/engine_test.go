@@ -126,6 +126,7 @@ func TestTapFaults(t *testing.T) {
 		{Fault{Action: "reorder", Count: 1}, "acbd"},
 		{Fault{Action: "delay", Delay: 20 * time.Millisecond}, "abcd"},
 		{Fault{Action: "cut"}, "a"},
+		{Fault{Action: "outdate", Match: regexp.MustCompile(">[bd]<")}, "abcb"},
 	} {
 		t.Run(tc.f.Action, func(t *testing.T) {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -151,7 +152,9 @@ func TestTapFaults(t *testing.T) {
 			log := &XMLLog{}
 			tap := NewTap("juliet", log)
 			f := tc.f
-			f.Dir, f.Match = From, regexp.MustCompile(">b<")
+			if f.Dir = From; f.Match == nil {
+				f.Match = regexp.MustCompile(">b<")
+			}
 			tap.Add(&f)
 			c := tap.Wrap(nc)
 			for _, x := range []string{"<stream:stream>", "<m>a</m>", "<m>b</m>", "<m>c</m>", "<m>d</m>"} {

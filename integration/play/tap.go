@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,7 +37,7 @@ const (
 
 // A Fault is what a tap does to some stanzas.
 type Fault struct {
-	Action string // drop, double, reorder, delay, cut, stall, or at
+	Action string // drop, double, reorder, delay, cut, stall, outdate, or at
 	Dir    string // From or To
 	Match  *regexp.Regexp
 	Skip   int
@@ -46,6 +47,7 @@ type Fault struct {
 
 	seen, hits int
 	over       bool
+	first      []byte // for "outdate": what the first stanza that it acts on held
 }
 
 // NewTap makes a tap that writes to a log, which may be nil.
@@ -94,6 +96,23 @@ func (t *Tap) Cut() {
 	for _, c := range conns {
 		c.close()
 	}
+}
+
+// outdate gives a stanza what the first one held that the fault acted on: so a service
+// answers a new question with an old answer.
+func (t *Tap) outdate(f *Fault, stanza []byte) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	from := bytes.IndexByte(stanza, '>') + 1
+	to := bytes.LastIndex(stanza, []byte("</"))
+	if from > to {
+		return stanza // it holds nothing
+	}
+	if f.first == nil {
+		f.first = bytes.Clone(stanza[from:to])
+		return stanza
+	}
+	return slices.Concat(stanza[:from], f.first, stanza[to:])
 }
 
 // hit is the first fault that acts on a stanza.
@@ -314,6 +333,8 @@ func (c *tapConn) pass(dir string, cut *cutter, send func(piece) bool) error {
 					return net.ErrClosed
 				}
 			}
+		case "outdate":
+			p.b = c.t.outdate(f, b)
 		case "at":
 			f.Then()
 		}

@@ -48,7 +48,7 @@ func (p *Play) act(w []string) error {
 			return p.Hosts[w[1]].Partition(p.Hosts[w[2]])
 		}
 		return p.Hosts[w[1]].Heal(p.Hosts[w[2]])
-	case "drop", "double", "reorder", "delay", "cut", "stall", "at":
+	case "drop", "double", "reorder", "delay", "cut", "stall", "outdate", "at":
 		return p.fault(w)
 	case "clear":
 		p.mu.Lock()
