@@ -45,6 +45,7 @@ type Client struct {
 	mls            *mls.Config
 	trust          *trustBook
 	iqs            *tracker
+	returns        returns
 	events         *dispatcher
 	keepaliveEvery time.Duration
 	retryNow       chan struct{}
@@ -92,7 +93,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, log: cfg.Log, jid: j.Bare(), account: j.Bare().String(), domain: j.Domainpart(), resource: j.Resourcepart(),
-		iqs: newTracker(), groups: make(map[string]*Group), services: make(map[string]*service), invites: make(map[string]*invitation),
+		groups: make(map[string]*Group), services: make(map[string]*service), invites: make(map[string]*invitation),
 		ready: make(chan struct{}), retryNow: make(chan struct{}, 1), syncAgain: make(chan struct{}, 1),
 		suite: cfg.CipherSuite, keepaliveEvery: cfg.Keepalive,
 	}
@@ -103,6 +104,11 @@ func New(cfg Config) (*Client, error) {
 	if c.suite == 0 {
 		c.suite = mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519
 	}
+	patience := answerTimeout
+	if cfg.answerTimeout > 0 {
+		patience = cfg.answerTimeout
+	}
+	c.iqs = newTracker(patience)
 	if c.keepaliveEvery == 0 {
 		c.keepaliveEvery = silence
 	}
@@ -431,6 +437,10 @@ func (c *Client) iq(ctx context.Context, typ, to string, payload []byte, fn func
 		return ErrOffline
 	}
 	raw, err := c.iqs.request(ctx, l, typ, to, payload)
+	if typ == "get" && errors.Is(err, errRestarted) {
+		// Asking changes nothing, so that it may be done again.
+		raw, err = c.iqs.request(ctx, l, typ, to, payload)
+	}
 	if err != nil {
 		return err
 	}

@@ -317,11 +317,11 @@ func (g *Group) submitCommit(ctx context.Context, own *pendingOwn) {
 			// The service says that the epoch is over and its log does not
 			// show it.
 			lost++
-			g.c.sleep(ctx, backoff(lost))
+			g.c.pause(ctx, g.host, backoff(lost))
 		case errors.As(err, &mc), errors.As(err, &up):
 			if e := g.catchUp(ctx, 0); e != nil {
 				lost++
-				g.c.sleep(ctx, backoff(lost))
+				g.c.pause(ctx, g.host, backoff(lost))
 				continue
 			}
 			g.abandon(own, outcomeLost, nil)
@@ -330,10 +330,13 @@ func (g *Group) submitCommit(ctx context.Context, own *pendingOwn) {
 			g.serviceRolledBack(fe)
 			g.c.sleep(ctx, 5*time.Second+rand.N(5*time.Second))
 		case retryAfter(err) > 0:
-			g.c.sleep(ctx, retryAfter(err))
+			g.c.waitAsked(ctx, g.host, err)
 		case unknownOutcome(err) || errors.Is(err, ErrOffline):
+			if errors.Is(err, errRestarted) {
+				lost = 0 // it is back: no reason to be slow
+			}
 			lost++
-			g.c.sleep(ctx, rand.N(backoff(lost)))
+			g.c.pause(ctx, g.host, rand.N(backoff(lost)))
 			// Resolved by ref, in the log, before it is submitted again.
 			g.awaitOutcome(ctx, own, 0)
 		default:

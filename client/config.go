@@ -102,6 +102,8 @@ type Config struct {
 	maintainEvery time.Duration
 	// dialTimeout replaces the time that opening a stream may take.
 	dialTimeout time.Duration
+	// answerTimeout replaces the time that an answer may take.
+	answerTimeout time.Duration
 	// lawless makes a member that breaks the group's rules, for tests.
 	lawless bool
 }

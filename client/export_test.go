@@ -31,5 +31,8 @@ func NewTestAuthenticator(roots *x509.CertPool) mls.Authenticator {
 	return &authenticator{roots: roots, now: time.Now}
 }
 
+// SetAnswerTimeout bounds how long an answer may take.
+func SetAnswerTimeout(cfg *Config, d time.Duration) { cfg.answerTimeout = d }
+
 // SetDialTimeout bounds how long opening a stream takes.
 func SetDialTimeout(cfg *Config, d time.Duration) { cfg.dialTimeout = d }

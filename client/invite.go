@@ -181,7 +181,11 @@ func (g *Group) claimFrom(ctx context.Context, ds string, suite mls.CipherSuite,
 			// The same claim-id gives the same answer.
 			if d := retryAfter(err); d > 0 || unknownOutcome(err) {
 				lost++
-				g.c.sleep(ctx, max(d, backoff(lost)))
+				if d > 0 {
+					g.c.waitAsked(ctx, ds, err)
+				} else {
+					g.c.pause(ctx, ds, backoff(lost))
+				}
 				continue
 			}
 		}

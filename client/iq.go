@@ -30,6 +30,10 @@ var ErrOffline = errors.New("client: offline")
 // request may have had its effect.
 var errUnknownOutcome = errors.New("client: no answer")
 
+// errRestarted is the end of a request that a delivery service took with it
+// when it went down, and of which it knows nothing now that it is back.
+var errRestarted = fmt.Errorf("%w: the delivery service was restarted", errUnknownOutcome)
+
 // link carries stanzas to and from the server, whoever opened it.
 type link interface {
 	// send writes whole stanzas. It may block as long as the server reads
@@ -46,16 +50,24 @@ type link interface {
 type pendingIQ struct {
 	to   string
 	link link
-	ch   chan []byte // buffered for one
+	ch   chan []byte   // buffered for one
+	lost chan struct{} // closed by giveUp
 }
 
 // tracker holds the requests that wait for an answer.
 type tracker struct {
+	patience time.Duration // with a short request
+
 	mu      sync.Mutex
 	pending map[string]*pendingIQ
 }
 
-func newTracker() *tracker { return &tracker{pending: make(map[string]*pendingIQ)} }
+// answerTimeout is how long the answer to a short request may take.
+const answerTimeout = 30 * time.Second
+
+func newTracker(patience time.Duration) *tracker {
+	return &tracker{patience: patience, pending: make(map[string]*pendingIQ)}
+}
 
 func randomID() string {
 	var b [12]byte
@@ -63,10 +75,11 @@ func randomID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// iqTimeout allows for a server that takes 1,500 bytes a second from its
-// clients, half of what ejabberd's default shaper does.
-func iqTimeout(n int) time.Duration {
-	return 30*time.Second + time.Duration(n)*time.Second/1500
+// timeout is how long a request of n bytes waits for its answer. It allows for
+// a server that takes 1,500 bytes a second from its clients, half of what
+// ejabberd's default shaper does.
+func (t *tracker) timeout(n int) time.Duration {
+	return t.patience + time.Duration(n)*time.Second/1500
 }
 
 // request sends an IQ of type typ with payload (complete XML) to an address,
@@ -88,7 +101,7 @@ func (t *tracker) request(ctx context.Context, l link, typ, to string, payload [
 	b = append(b, '>')
 	b = append(b, payload...)
 	b = append(b, "</iq>"...)
-	p := &pendingIQ{to: to, link: l, ch: make(chan []byte, 1)}
+	p := &pendingIQ{to: to, link: l, ch: make(chan []byte, 1), lost: make(chan struct{})}
 	t.mu.Lock()
 	t.pending[id] = p
 	t.mu.Unlock()
@@ -105,15 +118,17 @@ func (t *tracker) request(ctx context.Context, l link, typ, to string, payload [
 	if err := l.send(b); err != nil {
 		return nil, fmt.Errorf("%w: %v", errUnknownOutcome, err)
 	}
-	timer := time.NewTimer(iqTimeout(len(b)))
+	timer := time.NewTimer(t.timeout(len(b)))
 	defer timer.Stop()
 	select {
 	case raw := <-p.ch:
 		return raw, nil
+	case <-p.lost:
+		return nil, errRestarted
 	case <-l.done():
 		return nil, fmt.Errorf("%w: the connection ended", errUnknownOutcome)
 	case <-timer.C:
-		return nil, fmt.Errorf("%w from %q in %v", errUnknownOutcome, to, iqTimeout(len(b)))
+		return nil, fmt.Errorf("%w from %q in %v", errUnknownOutcome, to, t.timeout(len(b)))
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", errUnknownOutcome, ctx.Err())
 	}
@@ -125,6 +140,33 @@ func (t *tracker) waitsFor(id string) bool {
 	defer t.mu.Unlock()
 	_, ok := t.pending[id]
 	return ok
+}
+
+// waitingFor lists the requests to a host, or to addresses at it, that have no
+// answer yet.
+func (t *tracker) waitingFor(host string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var ids []string
+	for id, p := range t.pending {
+		if domainOf(p.to) == host {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// giveUp ends those of the requests that still have no answer, with
+// errRestarted.
+func (t *tracker) giveUp(ids []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		if p := t.pending[id]; p != nil {
+			delete(t.pending, id)
+			close(p.lost)
+		}
+	}
 }
 
 // answer hands raw, an IQ of type result or error, to the request it answers.

@@ -108,7 +108,7 @@ func (c *Client) createAt(ctx context.Context, host string, req *stanza.CreateGr
 		if err == nil || !unknownOutcome(err) || lost > 4 || ctx.Err() != nil {
 			return err
 		}
-		c.sleep(ctx, backoff(lost))
+		c.pause(ctx, host, backoff(lost))
 	}
 }
 

@@ -111,7 +111,7 @@ func (c *Client) rejoinSoon(g *Group) {
 				return
 			}
 			c.noteError(err)
-			c.sleep(c.life, backoff(lost)+rand.N(backoff(lost)))
+			c.pause(c.life, g.host, backoff(lost)+rand.N(backoff(lost)))
 		}
 	}()
 }
@@ -297,11 +297,11 @@ func (c *Client) submitExternal(ctx context.Context, group string, own *pendingO
 		case errors.As(err, &mc):
 			return nil, true, err
 		case retryAfter(err) > 0 && ctx.Err() == nil:
-			c.sleep(ctx, retryAfter(err))
+			c.waitAsked(ctx, domainOf(group), err)
 		case unknownOutcome(err) && ctx.Err() == nil && lost < 8:
 			// The same ref gets the same answer, or the commit that it lost to.
 			lost++
-			c.sleep(ctx, rand.N(backoff(lost)))
+			c.pause(ctx, domainOf(group), rand.N(backoff(lost)))
 			if !c.waitLink(ctx) {
 				return nil, false, err
 			}

@@ -109,6 +109,9 @@ func (c *Client) routeMessage(s *stanza.Stanza, from string) bool {
 			}
 			return true
 		case el.Is(stanza.NSDelivery, "nudge"), el.Is(stanza.NSDelivery, "resume"):
+			if el.Is(stanza.NSDelivery, "resume") {
+				c.serviceBack(from)
+			}
 			if sv := c.service(bareOf(from)); sv != nil {
 				sv.again()
 			} else if c.servesUs(bareOf(from)) {

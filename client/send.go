@@ -437,10 +437,13 @@ func (g *Group) submit(ctx context.Context, m *outMessage) {
 			g.serviceRolledBack(fe)
 			g.c.sleep(ctx, 5*time.Second+rand.N(5*time.Second))
 		case retryAfter(err) > 0:
-			g.c.sleep(ctx, retryAfter(err))
+			g.c.waitAsked(ctx, g.host, err)
 		case unknownOutcome(err) || errors.Is(err, ErrOffline):
+			if errors.Is(err, errRestarted) {
+				lost = 0 // it is back: no reason to be slow
+			}
 			lost++
-			g.c.sleep(ctx, rand.N(backoff(lost)))
+			g.c.pause(ctx, g.host, rand.N(backoff(lost)))
 			// The log is asked before the message is sent again.
 			if e := g.catchUp(ctx, 0); e != nil {
 				continue

@@ -20,8 +20,6 @@ import (
 // or goes silent. See PROTOCOL.md §3 and §15.
 
 const (
-	// readyTimeout is how long a service may take to answer an announcement.
-	readyTimeout = 20 * time.Second
 	// servicePing is how often a quiet session is checked (XEP-0410 in spirit).
 	servicePing = 5 * time.Minute
 	// parallelSync is how many groups catch up at once.
@@ -211,12 +209,8 @@ func (s *service) run(ctx context.Context) {
 				timer.Stop()
 				return
 			case <-s.kick:
-				// Many reasons may come at once, after a restart of the service
-				// from many clients at once: spread them.
-				select {
-				case <-ctx.Done():
-				case <-time.After(rand.N(300 * time.Millisecond)):
-				}
+				// Many reasons may come at once.
+				s.c.sleep(ctx, rand.N(spread))
 				break quiet
 			case <-timer.C:
 				if err != nil || !s.alive(ctx) {
@@ -246,34 +240,45 @@ func (s *service) announce(ctx context.Context) error {
 	answer := make(chan announced, 1)
 	s.answer = answer
 	s.mu.Unlock()
+	patience := s.c.iqs.timeout(0)
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		if err := s.sendAnnouncement(); err != nil {
+			return err
+		}
+		select {
+		case a := <-answer:
+			if a.err != nil {
+				return a.err
+			}
+			s.mu.Lock()
+			s.live = true
+			s.mu.Unlock()
+			s.c.returns.tell(s.jid)
+			if a.ready.Stock != nil {
+				s.c.stock.told(a.ready.Stock)
+			}
+			return nil
+		case <-s.kick:
+			// The service has come back, perhaps without what was sent to it.
+			s.c.sleep(ctx, rand.N(spread))
+		case <-timer.C:
+			return fmt.Errorf("the delivery service does not answer in %v", patience)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *service) sendAnnouncement() error {
 	b := []byte("<presence xmlns='jabber:client'")
 	b = xmlpull.AppendAttr(b, "to", s.jid)
 	b = xmlpull.AppendAttr(b, "id", randomID())
 	b = append(b, '>')
 	b = (&stanza.Session{Device: s.c.device}).Append(b)
 	b = append(b, "</presence>"...)
-	if err := s.link.send(b); err != nil {
-		return err
-	}
-	timer := time.NewTimer(readyTimeout)
-	defer timer.Stop()
-	select {
-	case a := <-answer:
-		if a.err != nil {
-			return a.err
-		}
-		s.mu.Lock()
-		s.live = true
-		s.mu.Unlock()
-		if a.ready.Stock != nil {
-			s.c.stock.told(a.ready.Stock)
-		}
-		return nil
-	case <-timer.C:
-		return fmt.Errorf("the delivery service does not answer in %v", readyTimeout)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.link.send(b)
 }
 
 // answered hands the answer to who waits for it. An error that nobody waits

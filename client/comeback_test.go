@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/integration/loopback"
+)
+
+// swallow loses what holds the text on its way to the delivery service, once,
+// as a service does that is killed when it has read it.
+func (w *world) swallow(text string) *loopback.Fault {
+	return w.server.Fault(loopback.Rule{Action: loopback.Drop, Kind: loopback.Component, Dir: loopback.Out, Count: 1,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), text) }})
+}
+
+func (w *world) restartDS() {
+	w.killDS()
+	w.startDS()
+}
+
+func until(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !cond(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: not in %v", what, patience)
+		}
+	}
+}
+
+// TestLostWithTheService loses requests with a service that goes down. Answers
+// have a day to come: what ends the waiting is that the service is back.
+func TestLostWithTheService(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config("juliet", store.NewMemory("juliet@"+domain))
+	client.SetAnswerTimeout(&cfg, 24*time.Hour)
+	juliet, romeo := w.start("juliet", cfg), w.join("romeo")
+	w.join("nurse")
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(g.JID())
+	for _, x := range []struct {
+		request string
+		do      func() error
+	}{
+		{"<send ", func() error { _, err := g.Send(ctxShort(t), "wherefore"); return err }},
+		{"<commit ", func() error { return g.UpdateKeys(ctxShort(t)) }},
+		{"<log ", func() error { return g.Sync(ctxShort(t)) }},
+		{"<claim ", func() error { _, err := g.Invite(ctxShort(t), "nurse@"+domain); return err }},
+		{"<create ", func() error { _, err := juliet.CreateGroup(ctxShort(t), "", nil); return err }},
+	} {
+		f := w.swallow(x.request)
+		done := make(chan error, 1)
+		go func() { done <- x.do() }()
+		until(t, x.request+"is lost", func() bool { return f.Hits() == 1 })
+		w.restartDS()
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", x.request, err)
+		}
+	}
+	romeo.hears("wherefore")
+	sameEpoch(t, g, rg)
+}
+
+// TestAnnouncementLostWithTheService loses the opening of a session with a
+// service that goes down, and then an event.
+func TestAnnouncementLostWithTheService(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config("romeo", store.NewMemory("romeo@"+domain))
+	client.SetAnswerTimeout(&cfg, 24*time.Hour)
+	romeo, juliet := w.start("romeo", cfg), w.join("juliet")
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	romeo.group(g.JID())
+	must(g.Send(ctxShort(t), "art thou"))(t)
+	romeo.hears("art thou")
+	f := w.server.Fault(loopback.Rule{Action: loopback.Drop, Kind: loopback.Component, Dir: loopback.Out, Count: 1,
+		Match: func(e *loopback.Element) bool {
+			return strings.Contains(e.String(), "<session ") && strings.HasPrefix(e.Attr("from"), "romeo@")
+		}})
+	w.restartDS()
+	until(t, "the announcement is lost", func() bool { return f.Hits() == 1 })
+	f = w.server.Fault(loopback.Rule{Action: loopback.Drop, Kind: loopback.C2S, Dir: loopback.Out, Peer: "romeo@" + domain,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<delivery ") }})
+	must(g.Send(ctxShort(t), "romeo"))(t)
+	until(t, "the event is lost", func() bool { return f.Hits() == 1 })
+	w.restartDS()
+	romeo.hears("romeo")
+}
