@@ -19,3 +19,5 @@ func lockExclusive(f *os.File) error {
 	}
 	return err
 }
+
+func unlock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }

@@ -448,4 +448,9 @@ func (l *lockFile) setGeneration(gen uint64) {
 	_, _ = l.f.WriteAt(b[:], 0)
 }
 
-func (l *lockFile) close() { l.f.Close() }
+func (l *lockFile) close() {
+	// Closing the file would be enough but for a process that this one has just
+	// forked: it shares the lock until it has become another program.
+	_ = unlock(l.f)
+	l.f.Close()
+}
