@@ -9,6 +9,7 @@
 //	romeo expect joined balcony
 //	at "<accepted" from ds kill ds
 //	& juliet send balcony "what's in a name?"
+//	until it happens
 //	start ds
 //	wait
 //	romeo expect message balcony "what's in a name?"
@@ -44,6 +45,7 @@
 //	drop|double|reorder|delay|cut|stall [N|all] [after N] [DURATION] ["regexp"] from|to WHO
 //	outdate [N|all] ["regexp"] from|to WHO  what the first one held is in all later ones
 //	at ["regexp"] from|to WHO SENTENCE      play the sentence when the stanza passes
+//	until it happens                        until those sentences have been played
 //	clear                                   end the faults
 //	pause DURATION
 //

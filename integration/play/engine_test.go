@@ -53,15 +53,15 @@ func TestParse(t *testing.T) {
 
 func TestJournal(t *testing.T) {
 	var j Journal
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
 	j.Add(Entry{"message", "balcony", "romeo: one"})
 	go func() { j.Add(Entry{"message", "balcony", "romeo: two"}) }()
 	for _, w := range []string{"two", "one"} {
-		if _, err := j.Expect(ctx, "message", "balcony", []string{w}); err != nil {
+		if _, err := j.Expect(t.Context(), "message", "balcony", []string{w}); err != nil {
 			t.Error(err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
 	if _, err := j.Expect(ctx, "message", "balcony", []string{"one"}); err == nil {
 		t.Error("one entry was taken twice")
 	}
@@ -260,13 +260,16 @@ romeo expect chat "lost again"
 		{"trigger", `# trigger
 juliet,romeo login
 at "boo" from juliet kill server verona
-juliet chat romeo "boo"
+& juliet chat romeo "boo"
+until it happens
+wait
 romeo expect offline
 start server verona
 juliet,romeo login
 juliet chat romeo "back"
 romeo expect chat "back"
 `, ""},
+		{"trigger fails", "# x\npatience 50ms\njuliet login\nat \"boo\" from juliet kill server verona\nuntil it happens\n", "it does not"},
 		{"federation", `# two servers
 server verona
 server mantua

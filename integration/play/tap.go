@@ -46,6 +46,7 @@ type Fault struct {
 	Then   func() // for "at": runs before the stanza is passed on, which waits for it
 
 	seen, hits int
+	played     int // how often Then has returned
 	over       bool
 	first      []byte // for "outdate": what the first stanza that it acts on held
 }
@@ -72,6 +73,19 @@ func (t *Tap) Clear() {
 	t.rules = nil
 	close(t.freed)
 	t.freed = make(chan struct{})
+}
+
+// awaits names a fault "at" whose sentence has not been played as often as it should;
+// "" if there is none.
+func (t *Tap) awaits() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range t.rules {
+		if f.Then != nil && f.played < f.Count {
+			return fmt.Sprintf("%v %s %s", f.Match, f.Dir, t.Name)
+		}
+	}
+	return ""
 }
 
 // Hits counts the stanzas that faults acted on.
@@ -337,6 +351,9 @@ func (c *tapConn) pass(dir string, cut *cutter, send func(piece) bool) error {
 			p.b = c.t.outdate(f, b)
 		case "at":
 			f.Then()
+			c.t.mu.Lock()
+			f.played++
+			c.t.mu.Unlock()
 		}
 		if !send(p) {
 			return net.ErrClosed

@@ -31,6 +31,8 @@ func (p *Play) act(w []string) error {
 		}
 		time.Sleep(d)
 		return nil
+	case "until":
+		return p.until(ctx, w)
 	case "patience":
 		d, err := time.ParseDuration(strings.Join(w[1:], ""))
 		if err != nil {
@@ -263,6 +265,33 @@ func (p *Play) fault(w []string) error {
 	}
 	tap.Add(f)
 	return nil
+}
+
+// until: until it happens: the sentences of all faults "at" have been played.
+func (p *Play) until(ctx context.Context, w []string) error {
+	if len(w) != 3 || w[1] != "it" || w[2] != "happens" {
+		return errors.New("until what?")
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
+	for {
+		open := ""
+		p.mu.Lock()
+		for _, t := range p.taps {
+			if a := t.awaits(); a != "" {
+				open = a
+			}
+		}
+		p.mu.Unlock()
+		if open == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("it does not: nothing like %s has passed", open)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // nobody: nobody [but ...] saw "text": neither any link nor any file of a service holds it.
