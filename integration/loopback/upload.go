@@ -93,6 +93,9 @@ func (u *upload) handle(st *Element, to jid) {
 func (u *upload) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPut:
+		// A refusal waits for the body, as far as it is sane: who is still
+		// sending when the connection is closed may not see it (RFC 9112 §9.6).
+		defer io.Copy(io.Discard, io.LimitReader(r.Body, uploadMax))
 		u.mu.Lock()
 		size, ok := u.slots[r.URL.Path]
 		delete(u.slots, r.URL.Path)
@@ -101,7 +104,7 @@ func (u *upload) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "no such slot", http.StatusForbidden)
 			return
 		}
-		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, size))
+		b, err := io.ReadAll(io.LimitReader(r.Body, size+1))
 		if err != nil || int64(len(b)) != size {
 			http.Error(w, "the size is not the announced one", http.StatusRequestEntityTooLarge)
 			return
