@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -226,10 +226,6 @@ func (s *service) spawn(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	http, err := freeAddr()
-	if err != nil {
-		return err
-	}
 	secret := filepath.Join(s.dir, "secret")
 	if err := os.WriteFile(secret, []byte(s.secret), 0o600); err != nil {
 		return err
@@ -238,7 +234,7 @@ func (s *service) spawn(ctx context.Context, n int) error {
 	if s.spec.Postgres {
 		st = s.pg.DSN()
 	}
-	args := []string{"serve", "--domain", s.domain, "--server", s.tap.Addr(), "--secret-file", secret, "--store", st, "--http", http,
+	args := []string{"serve", "--domain", s.domain, "--server", s.tap.Addr(), "--secret-file", secret, "--store", st, "--http", "127.0.0.1:0",
 		"--nudge-delay", "1s", "--log-level", "debug"}
 	for _, f := range rateFlags {
 		args = append(args, "--limits-"+f, "10000/10000")
@@ -253,6 +249,11 @@ func (s *service) spawn(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	before, err := log.Seek(0, io.SeekEnd) // what earlier processes have written
+	if err != nil {
+		log.Close()
+		return err
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		log.Close()
@@ -264,33 +265,35 @@ func (s *service) spawn(ctx context.Context, n int) error {
 	s.children = append(s.children, c)
 	s.mu.Unlock()
 	for {
-		health := get(ctx, "http://"+http+"/healthz")
+		health := "not asked yet"
+		if m := httpAddress.FindSubmatch(tailOf(log.Name(), before)); m != nil {
+			health = get(ctx, fmt.Sprintf("http://%s/healthz", m[1]))
+		}
 		if strings.Contains(health, `"link":true`) || n > 0 && strings.Contains(health, "conflict") {
 			return nil
 		}
 		select {
 		case err := <-c.done:
 			c.done <- err
-			b, _ := os.ReadFile(log.Name())
-			return fmt.Errorf("lockstepd ended: %v\n%s", err, tail(b, 4000))
+			return fmt.Errorf("lockstepd ended: %v\n%s", err, tail(tailOf(log.Name(), 0), 4000))
 		case <-ctx.Done():
-			b, _ := os.ReadFile(log.Name())
-			return fmt.Errorf("lockstepd did not attach: %s\n%s", health, tail(b, 4000))
+			return fmt.Errorf("lockstepd did not attach: %s\n%s", health, tail(tailOf(log.Name(), 0), 4000))
 		case <-time.After(30 * time.Millisecond):
 		}
 	}
 }
 
-func tail(b []byte, n int) string { return string(b[max(0, len(b)-n):]) }
+// httpAddress is how lockstepd's log names where it answers HTTP. It chooses the port
+// itself: one that was found free beforehand is now and then taken by then.
+var httpAddress = regexp.MustCompile(`msg="metrics and health" address=(\S+)\n`)
 
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
+// tailOf is what a file holds from an offset on.
+func tailOf(name string, from int64) []byte {
+	b, _ := os.ReadFile(name)
+	return b[min(from, int64(len(b))):]
 }
+
+func tail(b []byte, n int) string { return string(b[max(0, len(b)-n):]) }
 
 func get(ctx context.Context, url string) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
