@@ -202,7 +202,7 @@ func TestMulticast(t *testing.T) {
 		r.full = fmt.Sprintf("%s/r%d", romeo, i)
 		r.announce()
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		_, err := j.sendText(balcony, "all")
 		j.must(err)

@@ -248,7 +248,7 @@ func TestFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for s.box(mallory+"/x").count("id='g") < n && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -276,7 +276,7 @@ func TestManyUnknownGroups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(patience)
 	for s.Stats().GroupsLoaded > 0 && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -364,7 +364,7 @@ func TestSlowServer(t *testing.T) {
 	hold.Store(false)
 	close(gate)
 	r.seq = 1
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	got := 0
 	for got < n && time.Now().Before(deadline) {
 		got += len(r.catchUp(balcony))

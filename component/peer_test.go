@@ -25,6 +25,10 @@ import (
 
 const domain = "mls.capulet.lit"
 
+// patience is how long a test waits for what must come: a machine that does much
+// else at a time may stop for seconds.
+const patience = time.Minute
+
 // server is the other end of the service's link.
 type server struct {
 	t testing.TB
@@ -40,7 +44,7 @@ type server struct {
 type box struct {
 	mu   sync.Mutex
 	list []string
-	more chan struct{}
+	more chan struct{} // closed and replaced with every stanza
 }
 
 func newServer(t testing.TB) *server { return &server{t: t, boxes: make(map[string]*box)} }
@@ -99,7 +103,7 @@ func (s *server) box(address string) *box {
 	defer s.mu.Unlock()
 	b, ok := s.boxes[address]
 	if !ok {
-		b = &box{more: make(chan struct{}, 1)}
+		b = &box{more: make(chan struct{})}
 		s.boxes[address] = b
 	}
 	return b
@@ -107,18 +111,16 @@ func (s *server) box(address string) *box {
 
 func (b *box) put(raw string) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.list = append(b.list, raw)
-	b.mu.Unlock()
-	select {
-	case b.more <- struct{}{}:
-	default:
-	}
+	close(b.more)
+	b.more = make(chan struct{})
 }
 
 // take removes and returns the first stanza that has all the given parts.
 func (b *box) take(t testing.TB, parts ...string) string {
 	t.Helper()
-	if raw, ok := b.tryTake(10*time.Second, parts...); ok {
+	if raw, ok := b.tryTake(patience, parts...); ok {
 		return raw
 	}
 	b.mu.Lock()
@@ -143,9 +145,10 @@ func (b *box) tryTake(wait time.Duration, parts ...string) (string, bool) {
 				return raw, true
 			}
 		}
+		more := b.more
 		b.mu.Unlock()
 		select {
-		case <-b.more:
+		case <-more:
 		case <-deadline.C:
 			return "", false
 		}
@@ -172,7 +175,7 @@ next:
 // write sends bytes to the service as the server would.
 func (s *server) write(raw string) {
 	s.t.Helper()
-	for range 500 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		s.mu.Lock()
 		conn := s.conn
 		s.mu.Unlock()
@@ -243,7 +246,7 @@ func (s *service) run(t testing.TB, change ...func(*component.Config)) {
 	case <-svc.Ready():
 	case err := <-done:
 		t.Fatalf("the service ended: %v", err)
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the service does not become ready")
 	}
 	s.Service, s.store, s.config = svc, st, c

@@ -39,7 +39,7 @@ func startOn(t testing.TB, dsn string, change ...func(*component.Config)) *servi
 	go func() { done <- svc.Run(ctx) }()
 	select {
 	case <-svc.Ready():
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the service does not become ready")
 	}
 	t.Cleanup(func() {
