@@ -175,3 +175,10 @@ func AllCipherSuites() []CipherSuite {
 	}
 	return all
 }
+
+// SharesKeys reports whether both suites are known and sign alike, so that one
+// signature key serves both.
+func (cs CipherSuite) SharesKeys(other CipherSuite) bool {
+	a, b := suiteByNumber[cs], suiteByNumber[other]
+	return a != nil && b != nil && a.sig == b.sig
+}

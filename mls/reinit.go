@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // DeriveOptions are choices for a group that comes from another; nil means the
@@ -73,7 +74,53 @@ func (g *Group) Branch(id GroupID, members []*KeyPackage, o *DeriveOptions) (*Pe
 	return g.derive(g.s.cipher, id, x, ResumptionBranch, members, o)
 }
 
+// StartSuccessor creates the group that follows this one after a commit with a
+// ReInit, in its epoch 0, where this client is alone: for a delivery service that
+// wants to have a group before its first commit. [Group.CommitSuccession] then
+// adds the others; Successor is both in one. Of the options only Identity,
+// Config, DeviceID and LeafExtensions count.
+func (g *Group) StartSuccessor(o *DeriveOptions) (*Group, error) {
+	if g.reinit == nil {
+		return nil, ErrNotReInitialized
+	}
+	if g.reinit.Version != MLS10 {
+		return nil, invalid(RuleGroupVersion, "the ReInit asks for version %d", g.reinit.Version)
+	}
+	return g.start(g.reinit.CipherSuite, g.reinit.GroupID, g.reinit.Extensions, o)
+}
+
+// CommitSuccession is the first commit of a group that StartSuccessor of old has
+// made. It adds the owners of o.Add, who must be all other members of old, and
+// mixes in the resumption PSK of old, by which they recognise their group
+// (RFC 9420 §11.2). Other options are those of [Group.Commit].
+func (g *Group) CommitSuccession(old *Group, o *CommitOptions) (*PendingCommit, error) {
+	switch {
+	case old.reinit == nil:
+		return nil, ErrNotReInitialized
+	case g.ctx.Epoch != 0 || !bytes.Equal(g.ctx.GroupID, old.reinit.GroupID):
+		return nil, errors.New("mls: the group is not the beginning of the old one's successor")
+	}
+	if err := old.coveredBy(o.Add); err != nil {
+		return nil, err
+	}
+	return g.commitFrom(old, ResumptionReInit, o)
+}
+
 func (g *Group) derive(cs CipherSuite, id GroupID, x Extensions, usage ResumptionUsage, members []*KeyPackage, o *DeriveOptions) (*PendingCommit, error) {
+	if o == nil {
+		o = &DeriveOptions{}
+	}
+	first, err := g.start(cs, id, x, o)
+	if err != nil {
+		return nil, err
+	}
+	return first.commitFrom(g, usage, &CommitOptions{
+		Add: members, ForcePath: o.ForcePath, InlineTree: o.InlineTree, GroupInfo: o.GroupInfo, GroupInfoExternalPub: o.GroupInfoExternalPub,
+	})
+}
+
+// start creates a group that comes from this one, with this client alone.
+func (g *Group) start(cs CipherSuite, id GroupID, x Extensions, o *DeriveOptions) (*Group, error) {
 	if o == nil {
 		o = &DeriveOptions{}
 	}
@@ -99,23 +146,26 @@ func (g *Group) derive(cs CipherSuite, id GroupID, x Extensions, usage Resumptio
 	if err != nil {
 		return nil, fmt.Errorf("mls: new group: %w", err)
 	}
+	return first, nil
+}
+
+// commitFrom is the first commit of a group that comes from old.
+func (g *Group) commitFrom(old *Group, usage ResumptionUsage, o *CommitOptions) (*PendingCommit, error) {
 	use := pskUseBranch
 	if usage == ResumptionReInit {
 		use = pskUseReInit
 	}
-	psk := PreSharedKeyID{Type: PSKResumption, Usage: usage, GroupID: g.ctx.GroupID, Epoch: g.ctx.Epoch}
 	parent := PSKFunc(func(id *PreSharedKeyID) ([]byte, error) {
-		if id.Type == PSKResumption && bytes.Equal(id.GroupID, g.ctx.GroupID) {
-			if psk := g.findResumption(id.Epoch); psk != nil {
+		if id.Type == PSKResumption && bytes.Equal(id.GroupID, old.ctx.GroupID) {
+			if psk := old.findResumption(id.Epoch); psk != nil {
 				return psk, nil
 			}
 		}
 		return nil, ErrMissingPSK
 	})
-	return first.commit(&CommitOptions{
-		Add: members, PSKs: []PreSharedKeyID{psk}, ForcePath: o.ForcePath, InlineTree: o.InlineTree,
-		GroupInfo: o.GroupInfo, GroupInfoExternalPub: o.GroupInfoExternalPub,
-	}, use, parent)
+	with := *o
+	with.PSKs = append(slices.Clip(o.PSKs), PreSharedKeyID{Type: PSKResumption, Usage: usage, GroupID: old.ctx.GroupID, Epoch: old.ctx.Epoch})
+	return g.commit(&with, use, parent)
 }
 
 // findResumption returns the resumption PSK of an epoch, nil when it is not kept.

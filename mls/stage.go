@@ -62,7 +62,14 @@ func (st *publicState) stageCommit(a *authenticatedContent) (*transition, error)
 	if err != nil {
 		return nil, err
 	}
-	t, err := st.begin(l, pskUseCommit, received)
+	use := pskUseCommit
+	if st.ctx.Epoch == 0 {
+		// The creator is alone and may begin with this the successor of another
+		// group, of which an observer of the new one knows nothing (RFC 9420
+		// §11.2). Who joins by it compares the two: see checkParent.
+		use = pskUseReInit
+	}
+	t, err := st.begin(l, use, received)
 	if err != nil {
 		return nil, err
 	}
