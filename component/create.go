@@ -361,12 +361,30 @@ func (s *Service) replaceGroup(r *request, a addr, previous []byte, n *store.New
 	}
 }
 
+// madeBy reports whether the group is the one that n describes, and still as it
+// was made. Two members who continue a group both name the group_id of its ReInit.
+func (g *group) madeBy(ctx context.Context, row *store.Group, n *store.NewGroup) (same bool, err error) {
+	if !bytes.Equal(row.GroupID, n.GroupID) || row.Epoch != 0 {
+		return false, nil
+	}
+	err = g.s.store.View(ctx, func(rd store.Reader) error {
+		s, err := rd.Snapshot(row.Key, 0)
+		if err == nil {
+			same = bytes.Equal(s.GroupInfo, n.GroupInfo)
+		}
+		return err
+	})
+	return same, err
+}
+
 func (g *group) replace(ctx context.Context, r *request, previous []byte, n *store.NewGroup) (stanza.Payload, error) {
 	st, err := g.load(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(st.row.GroupID, n.GroupID) { // the answer was lost
+	if same, err := g.madeBy(ctx, &st.row, n); err != nil {
+		return nil, err
+	} else if same { // the answer was lost
 		return &stanza.Created{JID: g.jid, Epoch: st.row.Epoch, Seq: st.row.Head, Chain: stanza.Hash(st.row.Chain)}, nil
 	}
 	if err := st.mustBeMember(r.from.bare); err != nil {

@@ -381,6 +381,14 @@ func TestReInit(t *testing.T) {
 	if again != made {
 		t.Errorf("created again: %+v, want %+v", again, made)
 	}
+	other, err := mls.NewGroup(nil, suite, next.GroupID(), j.me, &mls.GroupOptions{DeviceID: j.id[:], Extensions: next.Context().Extensions})
+	j.must(err)
+	gi, err = other.GroupInfo(&mls.GroupInfoOptions{InlineTree: true, ExternalPub: true})
+	j.must(err)
+	rival := &stanza.CreateGroup{Local: "balcony", Previous: j.g.GroupID(), GroupInfo: stanza.Object{Bytes: gi.Bytes()}}
+	if err := j.set(domain, rival, nil); refusal(err).Condition != stanza.Conflict {
+		t.Errorf("another group with the group_id of the ReInit: %v", err)
+	}
 	r.box().take(t, "<control", "kind='control'")
 	j.g = next
 	r.publish(2)

@@ -181,8 +181,9 @@ type Tx interface {
 	// ReplaceGroup begins a new MLS group under the JID and log of an old one
 	// (ReInit, RFC 9420 §11.2): tree, snapshots, pending proposals, affiliations
 	// and welcomes of the old one are dropped, its members count as removed at
-	// its head, so that they may still read it, and seq and chain go on. The JID must be that of
-	// the old group. It fails with a [ConflictError] unless the group has the
+	// its head, so that they may still read it, and seq and chain go on. A member
+	// that joins the new group keeps the place from which it may read the log. The
+	// JID must be that of the old group. It fails with a [ConflictError] unless the group has the
 	// given revision.
 	ReplaceGroup(key GroupKey, rev uint64, g *NewGroup) (*Group, error)
 	// UpdateGroup changes what is not in the tree. It fails with a

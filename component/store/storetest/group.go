@@ -262,11 +262,27 @@ func testReplaceGroup(t *testing.T, w *world) {
 		if m, err := r.Member(g.Key, juliet, "j1"); err != nil || !m.InTree() {
 			t.Errorf("juliet: %+v, %v", m, err)
 		}
+		if m, err := r.Member(g.Key, juliet, "j1"); err != nil || m.Joined != 0 {
+			t.Errorf("juliet, who continues the group, may read from %d on, %v; want the beginning", m.Joined, err)
+		}
 		es, _ := r.Log(g.Key, store.LogQuery{})
 		if uint64(len(es)) != a.Seq {
 			t.Errorf("the log has %d entries, want %d", len(es), a.Seq)
 		}
 		return err
+	})
+	// Romeo comes with the group, somebody who was never in it does not.
+	next := commit(w.group(balcony), "add romeo again")
+	next.Joined = []store.Joiner{{User: romeo, Device: "r1", Leaf: 1}, {User: romeo, Device: "r2", Leaf: 2}}
+	b := w.accept(next)
+	w.view(func(r store.Reader) error {
+		if m, err := r.Member(g.Key, romeo, "r1"); err != nil || !m.InTree() || m.Joined != 1 {
+			t.Errorf("romeo, added again: %+v, %v; want him to read from 1 on", m, err)
+		}
+		if m, err := r.Member(g.Key, romeo, "r2"); err != nil || m.Joined != b.Seq {
+			t.Errorf("romeo's new device: %+v, %v; want it to read from %d on", m, err, b.Seq)
+		}
+		return nil
 	})
 }
 

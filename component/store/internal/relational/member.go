@@ -17,11 +17,16 @@ func scanMember(r Row) store.Member {
 	}
 }
 
+// join puts devices into the tree. One that was there when the group was replaced
+// comes with the group: it may go on reading where it was.
 func (t *Tx) join(key, seq, now int64, js []store.Joiner) error {
+	const along = `members.removed > 0 AND members.removed = (SELECT base FROM groups WHERE id = $1)`
 	for _, j := range js {
 		if err := t.queue(`INSERT INTO members (gid, user_jid, device, leaf, joined, removed, acked, seen)
 			VALUES ($1, $2, $3, $4, $5, 0, $5, $6) ON CONFLICT (gid, user_jid, device) DO UPDATE
-			SET leaf = excluded.leaf, joined = excluded.joined, removed = 0, acked = excluded.acked, seen = excluded.seen`,
+			SET leaf = excluded.leaf, removed = 0, seen = excluded.seen,
+				joined = CASE WHEN `+along+` THEN members.joined ELSE excluded.joined END,
+				acked = CASE WHEN `+along+` THEN members.acked ELSE excluded.acked END`,
 			key, j.User, j.Device, int64(j.Leaf), seq, now); err != nil {
 			return err
 		}
