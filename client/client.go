@@ -41,7 +41,7 @@ type Client struct {
 	ownStore       bool
 	device         DeviceID
 	suite          mls.CipherSuite
-	identity       *mls.Identity
+	own            ownKeys
 	mls            *mls.Config
 	trust          *trustBook
 	iqs            *tracker
@@ -163,7 +163,6 @@ func (c *Client) openStore() error {
 // Rows of the store that belong to no group.
 const (
 	rowDevice = "d/id"
-	rowKey    = "d/key/" // + suite
 	rowState  = "d/state"
 )
 
@@ -187,29 +186,13 @@ func (c *Client) load() error {
 	} else {
 		copy(c.device[:], dev)
 	}
-	if c.cfg.Certificate == nil {
-		row := fmt.Sprintf("%s%04x", rowKey, uint16(c.suite))
-		b, ok, err := c.store.Get(row)
-		if err != nil {
-			return err
-		}
-		var key *mls.SignaturePrivateKey
-		if ok {
-			key, err = mls.ParseSignaturePrivateKey(c.suite, b)
-		} else if key, err = mls.GenerateSignatureKey(c.suite, nil); err == nil {
-			ops = append(ops, store.Put(row, key.Bytes()))
-		}
-		if err != nil {
-			return fmt.Errorf("client: the device's key: %w", err)
-		}
-		c.identity = &mls.Identity{Credential: mls.BasicCredential([]byte(c.account)), Key: key}
-	} else if c.identity, err = x509Identity(c.suite, c.cfg.Certificate, c.account); err != nil {
-		return err
-	}
 	if len(ops) > 0 {
 		if err := c.store.Apply(context.Background(), ops); err != nil {
 			return err
 		}
+	}
+	if err := c.own.load(c); err != nil {
+		return err
 	}
 	if b, ok, err := c.store.Get(rowState); err != nil {
 		return err
@@ -229,8 +212,7 @@ func (c *Client) load() error {
 	if policy == nil {
 		policy = BlindTrust()
 	}
-	own := Fingerprint(c.identity.Key.Public())
-	if c.trust, err = loadTrust(c.store, policy, own, c.cfg.clock); err != nil {
+	if c.trust, err = loadTrust(c.store, policy, c.isOwn, c.cfg.clock); err != nil {
 		return err
 	}
 	c.mls = c.mlsConfig()

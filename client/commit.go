@@ -169,6 +169,11 @@ func (e *RaceError) Error() string {
 // commit in the current state; it is called again after every lost race, and
 // may return errNothingToDo.
 func (g *Group) commit(ctx context.Context, build func() (*mls.CommitOptions, error)) error {
+	return g.commitWhen(ctx, g.usable, build)
+}
+
+// commitWhen is commit with another wait than usable.
+func (g *Group) commitWhen(ctx context.Context, usable func(context.Context) error, build func() (*mls.CommitOptions, error)) error {
 	select {
 	case g.commitSem <- struct{}{}:
 	case <-ctx.Done():
@@ -178,7 +183,7 @@ func (g *Group) commit(ctx context.Context, build func() (*mls.CommitOptions, er
 	}
 	defer func() { <-g.commitSem }()
 	for races := 0; ; {
-		if err := g.usable(ctx); err != nil {
+		if err := usable(ctx); err != nil {
 			return err
 		}
 		if g.stuck != nil {
@@ -250,7 +255,7 @@ func (g *Group) makeCommit(o *mls.CommitOptions) (*pendingOwn, error) {
 		o.Wire, o.InlineTree = mls.WireFormatPrivateMessage, true
 	}
 	o.GroupInfoExternalPub = true
-	p, err := g.state.Commit(o)
+	p, err := g.commitState(o)
 	if err != nil {
 		return nil, fmt.Errorf("client: making a commit: %w", err)
 	}
@@ -327,7 +332,9 @@ func (g *Group) submitCommit(ctx context.Context, own *pendingOwn) {
 			g.abandon(own, outcomeLost, nil)
 			return
 		case errors.As(err, &fe):
-			g.serviceRolledBack(fe)
+			if g.serviceRolledBack(ctx, fe); isDone(own.done) {
+				return
+			}
 			g.c.sleep(ctx, 5*time.Second+rand.N(5*time.Second))
 		case retryAfter(err) > 0:
 			g.c.waitAsked(ctx, g.host, err)
@@ -339,6 +346,9 @@ func (g *Group) submitCommit(ctx context.Context, own *pendingOwn) {
 			g.c.pause(ctx, g.host, rand.N(backoff(lost)))
 			// Resolved by ref, in the log, before it is submitted again.
 			g.awaitOutcome(ctx, own, 0)
+		case g.overtakenByReInit(ctx, err):
+			g.abandon(own, outcomeLost, nil)
+			return
 		default:
 			g.abandon(own, outcomeRefused, fmt.Errorf("client: changing %s: %w", g.jid, err))
 			return
@@ -505,6 +515,13 @@ func (g *Group) mergeOwn(e *entry, r *received) {
 	}
 	g.changedBy(ch, e, r, next)
 	own.seq = e.seq
+	switch {
+	case g.frozen() != nil:
+		g.meta.Ender = true
+		r.after = append(r.after, g.considerReInit)
+	case g.parent != nil:
+		g.continued(r, true)
+	}
 	g.meta.Due = rand.IntN(40)
 	r.flush = true
 	// Resolved when it is durable: whoever waits must not see less after a
@@ -568,6 +585,9 @@ func (g *Group) mergeOther(v *mls.StagedCommit, e *entry, r *received) {
 		})
 	}
 	g.changedBy(ch, e, r, next)
+	if g.frozen() != nil {
+		r.after = append(r.after, g.considerReInit)
+	}
 	r.flush = true
 }
 
@@ -611,13 +631,13 @@ func (g *Group) changedBy(ch *mls.Change, e *entry, r *received, next *mls.Group
 	}
 	for _, u := range ch.Updated {
 		if !bytes.Equal(u.Old.Leaf.SignatureKey, u.New.Leaf.SignatureKey) {
-			w := g.noteKey(u.New, e, r)
+			w := g.noteKey(u.New, nil, r)
 			if u.New.Index != self.Index {
 				r.put(g, &KeyChanged{Device: w, Old: Fingerprint(u.Old.Leaf.SignatureKey)}, e.seq, e.stamp)
 			}
 		}
 		if u.New.Index == self.Index {
-			g.meta.Sent, g.meta.Updated = 0, g.c.cfg.clock().UTC()
+			g.meta.Sent, g.meta.Updated, g.meta.Renew = 0, g.c.cfg.clock().UTC(), false
 		}
 	}
 	g.setState(next)

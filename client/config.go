@@ -57,6 +57,11 @@ type Config struct {
 	// CipherSuite of new groups and key packages. 0:
 	// MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519.
 	CipherSuite mls.CipherSuite
+	// Suites are further cipher suites that this device takes part in: it can be
+	// added to groups of theirs, and a group can be reinitialised to them. Nil:
+	// the suite 1, MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519, which every
+	// client has. Empty: none.
+	Suites []mls.CipherSuite
 	// Certificate makes the device's credential an X.509 chain instead of the
 	// bare JID. Its subject alternative names must have the JID as XmppAddr
 	// (RFC 6120 §13.7.1.4), and its key must fit the cipher suite.
@@ -104,6 +109,9 @@ type Config struct {
 	dialTimeout time.Duration
 	// answerTimeout replaces the time that an answer may take.
 	answerTimeout time.Duration
+	// reinitTurn replaces the time that owners wait for each other to continue a
+	// group, and six of it that members wait for their Welcome.
+	reinitTurn time.Duration
 	// lawless makes a member that breaks the group's rules, for tests.
 	lawless bool
 }

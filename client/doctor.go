@@ -75,11 +75,14 @@ func (c *Client) doctorStore(add finder) {
 }
 
 func (c *Client) doctorCredential(add finder) {
-	if err := c.mls.Authenticator.ValidateCredential(c.identity.Credential, c.identity.Key.Public(), mls.UseMember); err != nil {
+	if me, err := c.identityFor(c.suite); err != nil {
+		add("credential", false, "see the configuration", "there is no key for %v: %v", c.suite, err)
+		return
+	} else if err := c.mls.Authenticator.ValidateCredential(me.Credential, me.Key.Public(), mls.UseMember); err != nil {
 		add("credential", false, "renew the certificate, or set Roots so that this client accepts its own kind", "the own credential is not valid: %v", err)
 		return
 	}
-	add("credential", true, "", "the device's key is %s", FormatFingerprint(c.trust.own))
+	add("credential", true, "", "the device's key is %s", FormatFingerprint(c.Fingerprint()))
 }
 
 // doctorClock compares the clock with the server's (XEP-0202).

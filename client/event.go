@@ -149,6 +149,21 @@ type (
 		Device Who    `json:"device"` // with the new key
 		Old    string `json:"old"`    // fingerprint of the key before
 	}
+	// Reinitialised says that the group goes on as a new MLS group with other
+	// parameters, under the same JID. Everything that is said from here on is
+	// encrypted in the new one.
+	Reinitialised struct {
+		EventMeta
+		Old uint16 `json:"old"` // cipher suite before
+		New uint16 `json:"new"` // cipher suite now
+		// Proven says that the new group knows a secret of the old one. If not,
+		// whoever began it was gone or some member could not be added, and this
+		// device has only the delivery service's word that both are one group:
+		// compare epoch codes.
+		Proven bool `json:"proven"`
+		// Missing are devices of the old group that are not in the new one yet.
+		Missing []Who `json:"missing,omitempty"`
+	}
 	// HistoryLost says that entries of the log are not to be had any more.
 	HistoryLost struct {
 		EventMeta
@@ -243,6 +258,7 @@ var eventTypes = map[string]func() Event{
 	"policy-changed":    func() Event { return new(PolicyChanged) },
 	"new-device":        func() Event { return new(NewDevice) },
 	"key-changed":       func() Event { return new(KeyChanged) },
+	"reinitialised":     func() Event { return new(Reinitialised) },
 	"history-lost":      func() Event { return new(HistoryLost) },
 	"undecryptable":     func() Event { return new(Undecryptable) },
 	"fork-detected":     func() Event { return new(ForkDetected) },

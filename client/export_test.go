@@ -36,3 +36,6 @@ func SetAnswerTimeout(cfg *Config, d time.Duration) { cfg.answerTimeout = d }
 
 // SetDialTimeout bounds how long opening a stream takes.
 func SetDialTimeout(cfg *Config, d time.Duration) { cfg.dialTimeout = d }
+
+// SetReInitTurn makes owners wait d for each other to continue a group.
+func SetReInitTurn(cfg *Config, d time.Duration) { cfg.reinitTurn = d }

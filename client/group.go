@@ -42,7 +42,8 @@ type Group struct {
 	state    *mls.Group     // nil until loaded or joined
 	accounts map[string]int // account -> devices in the tree
 	loaded   bool
-	fresh    bool // caught up at least once since it was loaded: no key is used before
+	fresh    bool       // caught up at least once since it was loaded: no key is used before
+	parent   *mls.Group // the old state while the new group of a ReInit has not been joined by the others
 	pend     *pendingOwn
 	outbox   []*outMessage
 	byRef    map[stanza.Ref]*outMessage
@@ -62,6 +63,7 @@ type Group struct {
 	syncErr   error // how the last fetch ended
 
 	rejoining    bool        // a rejoin is under way
+	succeeding   bool        // a goroutine goes on with a reinitialisation
 	proposals    *time.Timer // to commit what others proposed
 	okAt         [2]uint64   // epoch+1 and version of trust for which sending was permitted
 	stuck        error       // the log has a commit that must not be followed
@@ -96,6 +98,9 @@ type groupMeta struct {
 	Name    string      `json:"name,omitempty"`
 	Due     int         `json:"due,omitempty"`     // jitter of the next update, in per cent
 	Leaving bool        `json:"leaving,omitempty"` // this device has asked to be removed
+	Ender   bool        `json:"ender,omitempty"`   // this device has ended the group by a ReInit and continues it
+	SkipTo  uint64      `json:"skip-to,omitempty"` // entries up to here are those of somebody else's epochs: only their chain counts
+	Renew   bool        `json:"renew,omitempty"`   // the own keys are to be changed soon
 }
 
 // ringEntry is the chain at one of the last entries, for comparing with what
@@ -238,6 +243,9 @@ func (g *Group) load() error {
 	if err := g.loadOutbox(); err != nil {
 		return err
 	}
+	if err := g.loadBetween(); err != nil {
+		return err
+	}
 	if err := g.loadPending(); err != nil {
 		return err
 	}
@@ -249,7 +257,7 @@ func (g *Group) load() error {
 // the store, and nothing of it has left the process.
 func (g *Group) unload() {
 	g.state, g.loaded, g.fresh = nil, false, false
-	g.pend = nil
+	g.pend, g.parent = nil, nil
 	for _, m := range g.outbox {
 		m.finish(nil, errStoreFailed)
 	}

@@ -167,7 +167,7 @@ func (g *Group) claimFrom(ctx context.Context, ds string, suite mls.CipherSuite,
 		ClaimID: randomID(), For: g.jid, CipherSuite: uint16(suite),
 		Extensions:  []uint16{uint16(mls.ExtensionAppDataDictionary)},
 		Proposals:   []uint16{uint16(mls.ProposalAppDataUpdate), uint16(mls.ProposalSelfRemove)},
-		Credentials: []uint16{uint16(g.c.identity.Credential.Type)},
+		Credentials: []uint16{uint16(g.credentialType())},
 	}
 	for _, u := range users {
 		byJID[u.JID] = u
@@ -214,6 +214,16 @@ func (g *Group) claimFrom(ctx context.Context, ds string, suite mls.CipherSuite,
 			u.Status, u.Reason = InviteUnavailable, ds+" did not say anything about this account"
 		}
 	}
+}
+
+// credentialType is that of the own leaf, which is what others get along with.
+func (g *Group) credentialType() mls.CredentialType {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == nil {
+		return mls.CredentialBasic
+	}
+	return g.state.Self().Leaf.Credential.Type
 }
 
 func takeClaimed(u *InviteUser, cu *stanza.ClaimedUser) {

@@ -235,7 +235,11 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 	if fresh {
 		g = newGroup(c, inv.group, randomID()[:16])
 	}
-	st, err := mls.Join(g.cfg, msg.Welcome, kp, &mls.JoinOptions{Tree: tree})
+	parent, now, err := g.beforeWelcome(ctx)
+	if err != nil {
+		return err
+	}
+	st, proven, err := g.joinWelcome(msg.Welcome, kp, tree, parent)
 	if err == nil {
 		_, err = checkState(st.Context(), inv.group)
 	}
@@ -243,16 +247,29 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 		return c.badWelcome(ctx, key, inv, fmt.Errorf("client: joining %s: %w", inv.group, err))
 	}
 	g.mu.Lock()
-	if g.meta.Status == statusJoined && g.load() == nil && g.state != nil && g.state.Epoch() >= st.Epoch() {
+	joined := g.meta.Status == statusJoined && g.load() == nil && g.state != nil
+	if joined && bytes.Equal(g.state.GroupID(), st.GroupID()) && g.state.Epoch() >= st.Epoch() {
 		g.mu.Unlock() // joined already: the Welcome came twice
 		return c.welcomeDone(ctx, key, inv)
 	}
+	if joined && now != nil && !bytes.Equal(now.GroupID, st.GroupID()) {
+		if err := successorOf(g.frozen(), st.Context()); err != nil {
+			g.mu.Unlock()
+			return c.otherWelcome(ctx, key, inv, g, msg.Bytes())
+		}
+	}
+	goesOn := joined && g.frozen() != nil
 	r := received{flush: true}
-	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")))
+	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.Delete(g.row(rowBegun)), store.Delete(g.row(rowOld)))
 	if !kp.KeyPackage.LastResort() {
 		r.ops = append(r.ops, store.Delete(row))
 	}
-	g.enter(st, w.Seq, stanza.Hash{}, &r)
+	if goesOn {
+		g.goOn(st, w.Seq, proven, &r)
+	} else {
+		g.enter(st, w.Seq, stanza.Hash{}, &r)
+	}
+	g.meta.Renew = kp.KeyPackage.LastResort()
 	by := Who{JID: inv.by}
 	for m := range st.Members() {
 		if leafIdentity(m.Leaf) == inv.by {
@@ -260,7 +277,9 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 			break
 		}
 	}
-	r.put(g, &Joined{By: by}, w.Seq, time.Time{})
+	if !goesOn {
+		r.put(g, &Joined{By: by}, w.Seq, time.Time{})
+	}
 	ticket := g.b.add(append(r.ops, append(g.stateOps(), g.metaOp())...)...)
 	b := g.b
 	g.signal()
@@ -274,8 +293,30 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 	c.groups[inv.group] = g
 	c.mu.Unlock()
 	g.out.push(r.items...)
+	for _, fn := range r.after {
+		fn()
+	}
 	c.ensureService(g.host)
 	g.fetchSoon()
+	if kp.KeyPackage.LastResort() {
+		// Others may join with it, too, and the key that opens them is still here:
+		// a new one, and new keys in this group (RFC 9750 §5.1).
+		c.replenishSoon()
+		g.renewSoon()
+	}
+	return c.welcomeDone(ctx, key, inv)
+}
+
+// otherWelcome refuses a Welcome to another group than the one that this device is
+// in and that no member has ended so.
+func (c *Client) otherWelcome(ctx context.Context, key string, inv *invitation, g *Group, welcome []byte) error {
+	c.log.Warn("an invitation is to another group at the address of a known one", "group", inv.group)
+	g.update(func(r *received) {
+		r.put(g, &Misbehaved{
+			Reason:   "the delivery service has handed out an invitation to another group at this address, which is not its continuation",
+			Evidence: Evidence{Message: welcome},
+		}, 0, time.Time{})
+	})
 	return c.welcomeDone(ctx, key, inv)
 }
 
@@ -288,11 +329,11 @@ func (g *Group) enter(st *mls.Group, seq uint64, chain stanza.Hash, r *received)
 		g.meta.Chain = chain[:]
 		g.meta.Ring = []ringEntry{{seq, chain[:]}}
 	}
-	g.meta.Reason, g.meta.Leaving = "", false
+	g.meta.Reason, g.meta.Leaving, g.meta.Ender, g.meta.SkipTo, g.meta.Renew = "", false, false, 0, false
 	g.meta.Sent, g.meta.Updated = 0, g.c.cfg.clock().UTC()
 	g.setState(st)
 	g.loaded, g.fresh, g.stuck = true, false, nil
-	g.pend = nil
+	g.pend, g.parent = nil, nil
 	g.queue = make(map[uint64]*entry)
 	self := st.Self().Index
 	g.tellStrangers(st, seq, r)

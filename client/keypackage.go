@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -46,7 +47,22 @@ type stocked struct {
 	LastResort bool      `json:"last-resort,omitempty"`
 	Made       time.Time `json:"made"`
 	Expires    time.Time `json:"expires"`
-	Retired    bool      `json:"retired,omitempty"` // a newer last resort has replaced it
+	Retired    bool      `json:"retired,omitempty"` // not published any more
+	Key        string    `json:"key,omitempty"`     // fingerprint of who signed it
+	Published  bool      `json:"published,omitempty"`
+
+	suite mls.CipherSuite
+}
+
+// open reads what the row does not say: in rows of earlier versions, the signer,
+// too.
+func (k *stocked) open() error {
+	p, err := mls.UnmarshalPrivateKeyPackage(k.Private)
+	if err != nil {
+		return fmt.Errorf("client: reading key packages: %w", err)
+	}
+	k.suite, k.Key = p.KeyPackage.CipherSuite, Fingerprint(p.KeyPackage.LeafNode.SignatureKey)
+	return nil
 }
 
 func (s *stockKeeper) load(c *Client) error {
@@ -55,6 +71,9 @@ func (s *stockKeeper) load(c *Client) error {
 		k := new(stocked)
 		if err := json.Unmarshal(value, k); err != nil {
 			return fmt.Errorf("client: reading key packages: %w", err)
+		}
+		if err := k.open(); err != nil {
+			return err
 		}
 		s.have[key[len(stockPrefix):]] = k
 		return nil
@@ -115,9 +134,14 @@ func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
 	if err != nil {
 		return err
 	}
-	if c.store.RolledBack() && !s.renewed {
-		// The restored packages may have been used since the backup.
+	now := c.cfg.clock()
+	if again, err := s.stale(c); err != nil {
+		return err
+	} else if again {
 		if err := c.ask(ctx, "set", home, &stanza.RetractKeyPackages{Device: c.device}, nil); err != nil {
+			return err
+		}
+		if err := s.retire(c, now); err != nil {
 			return err
 		}
 		s.renewed = true
@@ -137,22 +161,28 @@ func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
 	} else if at.Target > 0 {
 		want = min(at.Target, 200)
 	}
-	now := c.cfg.clock()
 	var fresh []*stockedPackage
-	renew := !at.LastResort || at.LastResortUsed > 0 || s.lastResortOld(now)
 	// Packages that the service still counts and that are about to expire are
 	// no use to anybody: as many are added.
 	if expiring := s.expiring(now); at.Available-min(at.Available, expiring) < want-want/3 {
 		for range want - (at.Available - min(at.Available, expiring)) {
-			p, err := c.newKeyPackage(false, now)
+			p, err := c.newKeyPackage(c.suite, false, now)
 			if err != nil {
 				return err
 			}
 			fresh = append(fresh, p)
 		}
 	}
-	if renew {
-		p, err := c.newKeyPackage(true, now)
+	// Of the other suites a last resort is enough: few are added with them.
+	for _, cs := range append([]mls.CipherSuite{c.suite}, c.otherSuites()...) {
+		if at.LastResort && at.LastResortUsed == 0 && !s.lastResortOld(cs, now) {
+			continue
+		}
+		p, err := c.newKeyPackage(cs, true, now)
+		if err != nil && cs != c.suite {
+			c.log.Info("no key packages for a cipher suite", "suite", cs.String(), "error", err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -180,11 +210,66 @@ func (s *stockKeeper) ask(ctx context.Context, c *Client, home string) (*stanza.
 	return at, nil
 }
 
-func (s *stockKeeper) lastResortOld(now time.Time) bool {
+// stale reports whether what is published must not be used any more: the store was
+// restored and the packages may have been used since the backup, the device has
+// another key or certificate now, or another suite.
+func (s *stockKeeper) stale(c *Client) (bool, error) {
+	if c.store.RolledBack() && !s.renewed {
+		return true, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	published, usual := 0, 0
+	for _, k := range s.have {
+		if k.Retired {
+			continue
+		}
+		published++
+		if k.suite == c.suite {
+			usual++
+		}
+		me, err := c.identityFor(k.suite)
+		if err != nil || Fingerprint(me.Key.Public()) != k.Key {
+			return true, nil
+		}
+	}
+	return published > 0 && usual == 0, nil
+}
+
+// retire keeps the private parts of what was retracted for the Welcomes that are
+// under way.
+func (s *stockKeeper) retire(c *Client, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ops []store.Op
+	for ref, k := range s.have {
+		if k.Retired {
+			continue
+		}
+		k.Retired, k.Expires = true, minTime(k.Expires, now)
+		op, err := k.op(ref)
+		if err != nil {
+			return err
+		}
+		ops = append(ops, op)
+	}
+	return c.store.Apply(context.Background(), ops)
+}
+
+func (k *stocked) op(ref string) (store.Op, error) {
+	b, err := json.Marshal(k)
+	if err != nil {
+		return store.Op{}, fmt.Errorf("client: encoding a key package: %w", err)
+	}
+	return store.Put(stockPrefix+ref, b), nil
+}
+
+func (s *stockKeeper) lastResortOld(cs mls.CipherSuite, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.have {
-		if k.LastResort && !k.Retired {
+		// One that may not have reached the service before a crash does not count.
+		if k.LastResort && !k.Retired && k.Published && k.suite == cs {
 			return now.Sub(k.Made) > lastResortAge
 		}
 	}
@@ -195,7 +280,7 @@ func (s *stockKeeper) expiring(now time.Time) (n uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.have {
-		if !k.LastResort && now.After(k.Expires.Add(-renewBefore)) {
+		if !k.LastResort && !k.Retired && now.After(k.Expires.Add(-renewBefore)) {
 			n++
 		}
 	}
@@ -208,8 +293,12 @@ type stockedPackage struct {
 	stocked *stocked
 }
 
-func (c *Client) newKeyPackage(lastResort bool, now time.Time) (*stockedPackage, error) {
-	p, err := mls.NewKeyPackage(c.mls, c.suite, c.identity, &mls.KeyPackageOptions{LastResort: lastResort, DeviceID: c.device[:]})
+func (c *Client) newKeyPackage(cs mls.CipherSuite, lastResort bool, now time.Time) (*stockedPackage, error) {
+	me, err := c.identityFor(cs)
+	if err != nil {
+		return nil, err
+	}
+	p, err := mls.NewKeyPackage(c.mls, cs, me, &mls.KeyPackageOptions{LastResort: lastResort, DeviceID: c.device[:]})
 	if err != nil {
 		return nil, fmt.Errorf("client: making a key package: %w", err)
 	}
@@ -219,7 +308,10 @@ func (c *Client) newKeyPackage(lastResort bool, now time.Time) (*stockedPackage,
 	}
 	return &stockedPackage{
 		ref: hex.EncodeToString(ref), public: p.KeyPackage.Message().Bytes(),
-		stocked: &stocked{Private: p.Marshal(), LastResort: lastResort, Made: now.UTC(), Expires: time.Unix(int64(p.KeyPackage.LeafNode.Lifetime.NotAfter), 0).UTC()},
+		stocked: &stocked{
+			Private: p.Marshal(), LastResort: lastResort, Made: now.UTC(), Expires: time.Unix(int64(p.KeyPackage.LeafNode.Lifetime.NotAfter), 0).UTC(),
+			Key: Fingerprint(me.Key.Public()), suite: cs,
+		},
 	}, nil
 }
 
@@ -229,17 +321,14 @@ func (s *stockKeeper) store(c *Client, fresh []*stockedPackage, now time.Time) e
 	defer s.mu.Unlock()
 	var ops []store.Op
 	put := func(ref string, k *stocked) error {
-		b, err := json.Marshal(k)
-		if err != nil {
-			return err
-		}
-		ops = append(ops, store.Put(stockPrefix+ref, b))
-		return nil
+		op, err := k.op(ref)
+		ops = append(ops, op)
+		return err
 	}
 	for _, p := range fresh {
 		if p.stocked.LastResort {
 			for ref, k := range s.have {
-				if k.LastResort && !k.Retired {
+				if k.LastResort && !k.Retired && k.suite == p.stocked.suite {
 					k.Retired = true
 					// It may be in a Welcome that is under way.
 					k.Expires = minTime(k.Expires, now.Add(expiredGrace))
@@ -303,9 +392,49 @@ func (s *stockKeeper) publish(ctx context.Context, c *Client, home string, fresh
 			return err
 		}
 		s.told(&reply.Stock)
+		if err := s.published(c, fresh[:n]); err != nil {
+			return err
+		}
 		fresh = fresh[n:]
 	}
 	return nil
+}
+
+// published notes which packages the service has for certain.
+func (s *stockKeeper) published(c *Client, done []*stockedPackage) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ops []store.Op
+	for _, p := range done {
+		if !p.stocked.LastResort || s.have[p.ref] == nil {
+			continue
+		}
+		p.stocked.Published = true
+		op, err := p.stocked.op(p.ref)
+		if err != nil {
+			return err
+		}
+		ops = append(ops, op)
+	}
+	if ops == nil {
+		return nil
+	}
+	return c.store.Apply(context.Background(), ops)
+}
+
+// replenishSoon publishes what is missing, in the background and not at the same
+// moment as other devices.
+func (c *Client) replenishSoon() {
+	c.wg.Go(func() {
+		c.sleep(c.life, rand.N(2*time.Second))
+		if !c.waitLink(c.life) {
+			return
+		}
+		_, ctx := c.currentLink()
+		if err := c.stock.replenish(ctx, c); err != nil {
+			c.noteError(err)
+		}
+	})
 }
 
 // Logout takes this device's key packages back, so that nobody adds it any

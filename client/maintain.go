@@ -21,6 +21,11 @@ const (
 	maintainEvery = time.Minute
 	// housekeepEvery is how often key packages and own devices are looked at.
 	housekeepEvery = 6 * time.Hour
+	// maintainPatience bounds one change of keys.
+	maintainPatience = 2 * time.Minute
+	// renewSpread is the time over which those who have joined with last resorts
+	// change their keys.
+	renewSpread = 3 * time.Second
 	// turn is how much longer each member waits before it commits what others
 	// have proposed.
 	turn = 1500 * time.Millisecond
@@ -51,11 +56,14 @@ func (c *Client) maintain(ctx context.Context) {
 		for _, g := range c.Groups() {
 			g.ack(ctx)
 			if g.updateDue() {
-				if err := g.UpdateKeys(ctx); err != nil {
+				within, cancel := context.WithTimeout(ctx, maintainPatience)
+				if err := g.renew(within); err != nil {
 					c.noteError(err)
 				}
+				cancel()
 			}
 			g.considerProposals()
+			g.considerReInit()
 		}
 		if time.Since(last) > housekeep {
 			last = time.Now()
@@ -73,8 +81,11 @@ func (c *Client) maintain(ctx context.Context) {
 func (g *Group) updateDue() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.meta.Status != statusJoined || g.stuck != nil {
+	if g.meta.Status != statusJoined || g.stuck != nil || g.between() {
 		return false
+	}
+	if g.meta.Renew || g.load() == nil && g.outdated() != nil {
+		return true
 	}
 	every, count := g.c.cfg.UpdateInterval, g.c.cfg.UpdateMessages
 	if every == 0 {
@@ -89,6 +100,32 @@ func (g *Group) updateDue() bool {
 	return every > 0 && g.c.cfg.clock().Sub(g.meta.Updated) > due || count > 0 && g.meta.Sent >= count
 }
 
+// renew changes this device's keys in the group, its signature key, too, if there
+// is another.
+func (g *Group) renew(ctx context.Context) error {
+	g.mu.Lock()
+	me := g.outdated()
+	g.mu.Unlock()
+	if me != nil {
+		return g.renewIdentity(ctx)
+	}
+	return g.UpdateKeys(ctx)
+}
+
+// renewSoon changes the keys after a join with a key package of last resort: at
+// once, but not at the same moment as others who joined by the same commit. What
+// a crash interrupts, maintenance does.
+func (g *Group) renewSoon() {
+	g.c.wg.Go(func() {
+		g.c.sleep(g.c.life, rand.N(renewSpread))
+		ctx, cancel := context.WithTimeout(g.c.life, maintainPatience)
+		defer cancel()
+		if err := g.UpdateKeys(ctx); err != nil && ctx.Err() == nil {
+			g.c.noteError(err)
+		}
+	})
+}
+
 // considerProposals sees to it that what is proposed gets committed. All
 // members agree whose turn it is: the leaf that the epoch's tree hash points
 // to, then its neighbours, each a little later than the one before. So mostly
@@ -96,7 +133,7 @@ func (g *Group) updateDue() bool {
 func (g *Group) considerProposals() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.load() != nil || g.state == nil || !g.fresh || g.meta.Status != statusJoined || g.meta.Leaving || g.proposals != nil || g.stuck != nil {
+	if g.load() != nil || g.state == nil || !g.fresh || g.meta.Status != statusJoined || g.meta.Leaving || g.proposals != nil || g.stuck != nil || g.between() {
 		return
 	}
 	pending := g.state.PendingProposals()
@@ -207,7 +244,7 @@ func (c *Client) Devices(ctx context.Context) ([]OwnDevice, error) {
 	out := make([]OwnDevice, 0, len(byID))
 	for _, d := range byID {
 		if d.Self {
-			d.Fingerprint, d.Trust = c.trust.own, Verified
+			d.Fingerprint, d.Trust = c.Fingerprint(), Verified
 		}
 		out = append(out, *d)
 	}

@@ -171,7 +171,22 @@ func (c *Client) reserve(ctx context.Context, host, local string) (group, part s
 
 // newState makes the MLS group of epoch 0.
 func (c *Client) newState(group, name string, mode groupdata.HandshakeMode, roles *groupdata.Roles, externalSender []byte) (*mls.Group, error) {
-	gd, err := (&groupdata.Group{JID: group, Name: name, Handshake: mode}).Encode()
+	me, err := c.identityFor(c.suite)
+	if err != nil {
+		return nil, err
+	}
+	x, err := groupExtensions(&groupdata.Group{JID: group, Name: name, Handshake: mode}, roles, externalSender)
+	if err != nil {
+		return nil, err
+	}
+	st, _, err := c.newGroup(c.suite, me, x)
+	return st, err
+}
+
+// groupExtensions are the extensions of a GroupContext: what the group has agreed
+// on, what its members must support, and the service's key, if it has one, last.
+func groupExtensions(group *groupdata.Group, roles *groupdata.Roles, externalSender []byte) (mls.Extensions, error) {
+	gd, err := group.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
@@ -180,30 +195,36 @@ func (c *Client) newState(group, name string, mode groupdata.HandshakeMode, role
 		return nil, fmt.Errorf("client: %w", err)
 	}
 	data := mls.AppData{}.With(groupdata.ComponentGroup, gd).With(groupdata.ComponentRoles, rd)
-	ext := mls.Extensions{data.Extension(), (&mls.RequiredCapabilities{
+	x := mls.Extensions{data.Extension(), (&mls.RequiredCapabilities{
 		Extensions: []mls.ExtensionType{mls.ExtensionAppDataDictionary},
 		Proposals:  []mls.ProposalType{mls.ProposalAppDataUpdate, mls.ProposalSelfRemove},
 	}).Extension()}
 	if len(externalSender) > 0 {
-		x, err := externalSenders(externalSender)
+		sender, err := externalSenders(externalSender)
 		if err != nil {
 			return nil, fmt.Errorf("client: the delivery service's key for removals: %w", err)
 		}
-		ext = append(ext, x)
+		x = append(x, sender)
 	}
-	st, err := mls.NewGroup(c.mls, c.suite, nil, c.identity, &mls.GroupOptions{Extensions: ext, DeviceID: c.device[:]})
+	return x, nil
+}
+
+// newGroup makes a group of one, and tells which of the extensions it has.
+func (c *Client) newGroup(suite mls.CipherSuite, me *mls.Identity, x mls.Extensions) (*mls.Group, mls.Extensions, error) {
+	st, err := mls.NewGroup(c.mls, suite, nil, me, &mls.GroupOptions{Extensions: x, DeviceID: c.device[:]})
 	var ve *mls.ValidationError
-	if len(externalSender) > 0 && errors.As(err, &ve) {
+	if last := len(x) - 1; errors.As(err, &ve) && x[last].Type == mls.ExtensionExternalSenders {
 		// The service's key is for another signature scheme than the group's:
 		// it cannot propose removals here, and a service that insists refuses
 		// the group.
 		c.log.Info("the delivery service's key does not fit the cipher suite: it cannot remove members by itself", "error", err)
-		st, err = mls.NewGroup(c.mls, c.suite, nil, c.identity, &mls.GroupOptions{Extensions: ext[:len(ext)-1], DeviceID: c.device[:]})
+		x = x[:last:last]
+		st, err = mls.NewGroup(c.mls, suite, nil, me, &mls.GroupOptions{Extensions: x, DeviceID: c.device[:]})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
+		return nil, nil, fmt.Errorf("client: %w", err)
 	}
-	return st, nil
+	return st, x, nil
 }
 
 // externalSenders makes the extension of the one ExternalSender that a service
@@ -395,7 +416,13 @@ func (g *Group) Rename(ctx context.Context, name string) error {
 // stolen copy of the old ones opens nothing new. The client does it on its own
 // from time to time.
 func (g *Group) UpdateKeys(ctx context.Context) error {
-	return g.commit(ctx, func() (*mls.CommitOptions, error) { return &mls.CommitOptions{ForcePath: true}, nil })
+	return g.commit(ctx, func() (*mls.CommitOptions, error) {
+		o := &mls.CommitOptions{ForcePath: true}
+		if me := g.outdated(); me != nil {
+			o.Update = &mls.LeafChange{Identity: me, Capabilities: true}
+		}
+		return o, nil
+	})
 }
 
 // Leave takes this device out of the group. Its keys are deleted; with

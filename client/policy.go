@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lockstep-im/lockstep/mls"
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
@@ -27,11 +28,28 @@ func (c *Client) mlsConfig() *mls.Config {
 	}
 }
 
-// suites are what this client takes part in: those of RFC 9420, and its own.
+// suites are what this client takes part in: its own, those that it is configured
+// for, and those of RFC 9420.
 func (c *Client) suites() []mls.CipherSuite {
-	out := []mls.CipherSuite{c.suite}
+	out := append([]mls.CipherSuite{c.suite}, c.otherSuites()...)
 	for s := mls.CipherSuite(1); s <= 7; s++ {
-		if s != c.suite {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// otherSuites are the suites besides the own one for which there is always a key
+// package.
+func (c *Client) otherSuites() []mls.CipherSuite {
+	want := c.cfg.Suites
+	if want == nil {
+		want = []mls.CipherSuite{mls.MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519}
+	}
+	var out []mls.CipherSuite
+	for _, s := range want {
+		if s != c.suite && s.Known() && !slices.Contains(out, s) {
 			out = append(out, s)
 		}
 	}

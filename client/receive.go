@@ -123,6 +123,12 @@ func (g *Group) step() bool {
 		if e == nil {
 			break
 		}
+		if g.frozen() != nil && e.kind != groupdata.Control {
+			// Of the group's next life: the log gives it again when this device is
+			// in it.
+			clear(g.queue)
+			break
+		}
 		delete(g.queue, e.seq)
 		g.process(e, &r)
 		if g.meta.Status != statusJoined {
@@ -272,6 +278,9 @@ func (g *Group) decodeItem(row string, value []byte) (item, error) {
 func (g *Group) process(e *entry, r *received) {
 	r.any = true
 	g.checkChain(e, r)
+	if e.seq <= g.meta.SkipTo {
+		return
+	}
 	if e.gone {
 		g.lost(e.seq, e.seq, r, e.stamp)
 		if e.kind == groupdata.Commit {
@@ -500,9 +509,7 @@ func (g *Group) processControl(e *entry, r *received) {
 	case *stanza.Destroyed:
 		g.destroyed(v, r, e.seq, e.stamp)
 	case *stanza.ReInitNotice:
-		// The group goes on with another group_id and other keys. Its members
-		// get a Welcome by the commit that follows.
-		g.mustRejoin("the group was reinitialised", r)
+		g.reinitNotice(v, e, r)
 	}
 }
 
@@ -516,7 +523,7 @@ func (g *Group) destroyed(v *stanza.Destroyed, r *received, seq uint64, at time.
 
 // forget deletes the group's secrets: it is over.
 func (g *Group) forget(r *received) {
-	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.DeletePrefix(g.row("o/")))
+	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.Delete(g.row(rowBegun)), store.Delete(g.row(rowOld)), store.DeletePrefix(g.row("o/")))
 	for _, m := range g.outbox {
 		if !m.accepted && !isDone(m.done) {
 			if !m.waited {
@@ -530,7 +537,7 @@ func (g *Group) forget(r *received) {
 		g.pend.resolve(outcomeGone, ErrNotMember)
 		g.pend = nil
 	}
-	g.state = nil
+	g.state, g.parent = nil, nil
 	g.accounts = make(map[string]int)
 	r.flush = true
 }

@@ -188,13 +188,20 @@ func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving 
 	if g == nil {
 		g = newGroup(c, group, randomID()[:16])
 	}
+	g.mu.Lock()
+	err = g.mayEnter(&msg.GroupInfo.Context)
+	old := g.frozenState()
+	g.mu.Unlock()
+	if err != nil {
+		return nil, false, err
+	}
 	cfg := *g.cfg
 	cfg.Policy = nil // the rules are the service's and the members' to apply: this client has no state yet
 	pub, err := mls.NewPublicGroup(&cfg, msg.GroupInfo, tree)
 	if err != nil {
 		return nil, false, fmt.Errorf("client: checking %s: %w", group, err)
 	}
-	if g.wentBack(pub.Epoch(), gi.Seq) {
+	if old == nil && g.wentBack(pub.Epoch(), gi.Seq) {
 		return nil, false, fmt.Errorf("client: %s describes %s as it was before: not coming back to an older group", g.host, group)
 	}
 	o := &mls.ExternalJoinOptions{
@@ -209,7 +216,11 @@ func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving 
 	if !gi.Chain.IsZero() {
 		o.AAD = groupdata.Position{Seq: gi.Seq, Chain: groupdata.Chain(gi.Chain)}.AAD()
 	}
-	p, err := mls.JoinExternal(&cfg, msg.GroupInfo, c.identity, o)
+	me, err := c.identityFor(msg.GroupInfo.Context.CipherSuite)
+	if err != nil {
+		return nil, false, err
+	}
+	p, err := mls.JoinExternal(&cfg, msg.GroupInfo, me, o)
 	if err != nil {
 		return nil, false, fmt.Errorf("client: joining %s: %w", group, err)
 	}
@@ -322,7 +333,11 @@ func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.
 		g.pend.resolve(outcomeLost, nil)
 		g.pend = nil
 	}
-	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")))
+	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.Delete(g.row(rowBegun)), store.Delete(g.row(rowOld)))
+	old := g.frozenState()
+	if old != nil {
+		r.ops = append(r.ops, g.unseal()...)
+	}
 	if !g.loaded {
 		if err := g.loadOutbox(); err != nil {
 			g.mu.Unlock()
@@ -330,9 +345,14 @@ func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.
 		}
 	}
 	g.enter(st, acc.Seq, acc.Chain, &r)
-	if reason == "" && was != statusLost {
+	switch {
+	case old != nil:
+		g.tellKeys(old, &r)
+		g.tellContinued(old, false, &r)
+		r.after = append(r.after, g.resend)
+	case reason == "" && was != statusLost:
 		r.put(g, &Joined{By: g.who(st.Self())}, acc.Seq, acc.Stamp)
-	} else {
+	default:
 		if acc.Seq > from {
 			g.lost(from, acc.Seq-1, &r, acc.Stamp)
 		}
@@ -349,6 +369,9 @@ func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.
 	c.groups[g.jid] = g
 	c.mu.Unlock()
 	g.out.push(r.items...)
+	for _, fn := range r.after {
+		fn()
+	}
 	c.ensureService(g.host)
 	g.fetchSoon()
 	return nil

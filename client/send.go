@@ -107,7 +107,9 @@ func (g *Group) loadOutbox() error {
 			ref: stanza.MessageRef(s.Sealed), done: make(chan struct{}),
 		}
 		g.outbox = append(g.outbox, m)
-		g.byRef[m.ref] = m
+		if len(m.sealed) > 0 {
+			g.byRef[m.ref] = m
+		}
 		return nil
 	})
 }
@@ -210,6 +212,12 @@ func (g *Group) UploadAndSend(ctx context.Context, name string, r io.Reader, cap
 // it was loaded, because only the log can tell that the store is an old one. It
 // returns with the lock held if err is nil.
 func (g *Group) usable(ctx context.Context) error {
+	return g.usableWhen(ctx, func() bool { return !g.between() })
+}
+
+// usableWhen is usable under a condition of its own, which is asked with the lock
+// held.
+func (g *Group) usableWhen(ctx context.Context, cond func() bool) error {
 	for {
 		g.mu.Lock()
 		if err := g.load(); err != nil {
@@ -217,9 +225,10 @@ func (g *Group) usable(ctx context.Context) error {
 			return err
 		}
 		status, changed := g.meta.Status, g.changed
-		if status == statusJoined && g.fresh {
+		if status == statusJoined && g.fresh && cond() {
 			return nil
 		}
+		waits := status == statusJoined && g.fresh
 		g.mu.Unlock()
 		switch status {
 		case statusLeft, statusRemoved, statusGone, statusNone:
@@ -233,6 +242,9 @@ func (g *Group) usable(ctx context.Context) error {
 			l, _ := g.c.currentLink()
 			if l == nil {
 				return fmt.Errorf("%w: %w", ErrOffline, ctx.Err())
+			}
+			if waits {
+				return fmt.Errorf("client: %s has been reinitialised and has not gone on yet: %w", g.jid, ctx.Err())
 			}
 			return fmt.Errorf("client: %s is not caught up yet: %w", g.jid, ctx.Err())
 		}
@@ -418,6 +430,12 @@ func (g *Group) submit(ctx context.Context, m *outMessage) {
 			// The rejoin, or the next connection, takes the message up again.
 			return
 		}
+		if len(req.Message.Bytes) == 0 {
+			if g.sealAnew(ctx, m) != nil {
+				return
+			}
+			continue
+		}
 		var acc stanza.Accepted
 		err := g.c.ask(ctx, "set", g.jid, &req, &acc)
 		g.c.fail("submitted")
@@ -434,7 +452,7 @@ func (g *Group) submit(ctx context.Context, m *outMessage) {
 			}
 			g.c.sleep(ctx, rand.N(time.Duration(min(stale, 6))*100*time.Millisecond))
 		case errors.As(err, &fe):
-			g.serviceRolledBack(fe)
+			g.serviceRolledBack(ctx, fe)
 			g.c.sleep(ctx, 5*time.Second+rand.N(5*time.Second))
 		case retryAfter(err) > 0:
 			g.c.waitAsked(ctx, g.host, err)
@@ -448,6 +466,9 @@ func (g *Group) submit(ctx context.Context, m *outMessage) {
 			if e := g.catchUp(ctx, 0); e != nil {
 				continue
 			}
+		case g.overtakenByReInit(ctx, err):
+			// Sealed again when the group has gone on.
+			g.c.sleep(ctx, rand.N(time.Second))
 		default:
 			g.refused(m, err)
 			return
@@ -587,6 +608,11 @@ func (g *Group) reseal(ctx context.Context, m *outMessage, se *stanza.StaleEpoch
 		g.c.noteError(err)
 		return nil // tried again
 	}
+	return g.sealAnew(ctx, m)
+}
+
+// sealAnew seals a message for the present epoch, unless it is.
+func (g *Group) sealAnew(ctx context.Context, m *outMessage) error {
 	if err := g.usable(ctx); err != nil {
 		if errors.Is(err, ErrNotMember) {
 			g.refused(m, err)
@@ -597,7 +623,7 @@ func (g *Group) reseal(ctx context.Context, m *outMessage, se *stanza.StaleEpoch
 	if m.accepted || isDone(m.done) {
 		return ErrClosed
 	}
-	if m.epoch == g.state.Epoch() {
+	if len(m.sealed) > 0 && m.epoch == g.state.Epoch() {
 		return nil // the service is behind; the same message again
 	}
 	if err := g.permitted(); err != nil {

@@ -74,6 +74,7 @@ func (g *Group) fetchLoop() {
 			g.resend()
 			g.settlePending()
 			g.considerProposals()
+			g.considerReInit()
 		}
 		if !again {
 			return
@@ -116,13 +117,16 @@ func (g *Group) fetch(ctx context.Context) error {
 	limits := g.c.limitsOf(ctx, g.host)
 	var first, head uint64
 	lastTold := time.Now()
-	for {
+	for pages := 0; ; pages++ {
 		g.mu.Lock()
 		if err := g.load(); err != nil {
 			g.mu.Unlock()
 			return err
 		}
 		status := g.meta.Status
+		if pages > 0 && g.frozen() != nil {
+			status = statusNone // what follows is of the group's next life
+		}
 		after := g.meta.Seq
 		for g.queue[after+1] != nil {
 			after++
@@ -199,7 +203,7 @@ func (g *Group) waitChange(ctx context.Context, changed <-chan struct{}) error {
 func (g *Group) waitProcessed(ctx context.Context, seq uint64) error {
 	for {
 		g.mu.Lock()
-		ok := g.meta.Seq >= seq || g.meta.Status != statusJoined || g.b.failed() != nil
+		ok := g.meta.Seq >= seq || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
 		if !ok {
 			g.workLocked()
 		}
@@ -244,6 +248,14 @@ func (g *Group) fetchFailed(err error, after uint64) error {
 	var gone *stanza.HistoryGone
 	var notMember *stanza.NotAMember
 	var refused *stanza.Error
+	if errors.As(err, &notMember) || errors.As(err, &refused) && refused.Condition == stanza.Forbidden {
+		g.mu.Lock()
+		frozen := g.frozen() != nil
+		g.mu.Unlock()
+		if frozen {
+			return nil // nobody is in the group's next life yet but who has begun it
+		}
+	}
 	switch {
 	case errors.As(err, &gone):
 		g.update(func(r *received) {
@@ -338,8 +350,17 @@ func (g *Group) chainString() string {
 
 // serviceRolledBack is an answer by which the service is in an earlier epoch
 // than this client, which has followed its log.
-func (g *Group) serviceRolledBack(fe *stanza.FutureEpoch) {
+func (g *Group) serviceRolledBack(ctx context.Context, fe *stanza.FutureEpoch) {
+	// Unless the log tells of a reinitialisation, after which epochs begin anew.
+	if err := g.catchUp(ctx, 0); err != nil {
+		g.c.noteError(err)
+		return
+	}
 	g.mu.Lock()
+	if g.between() {
+		g.mu.Unlock()
+		return
+	}
 	told := g.rollbackTold
 	g.rollbackTold = true
 	epoch := uint64(0)

@@ -192,7 +192,7 @@ type trustBook struct {
 	mu     sync.Mutex
 	policy TrustPolicy
 	keys   map[string]map[string]*Key // account -> fingerprint
-	own    string                     // fingerprint of this device
+	own    func(fp string) bool       // reports whether a key is this device's
 	now    func() time.Time
 
 	version atomic.Uint64 // counts changes of trust
@@ -205,7 +205,7 @@ func trustKey(account, fp string) string {
 	return trustPrefix + hex.EncodeToString(a[:8]) + "/" + fp[:min(32, len(fp))]
 }
 
-func loadTrust(s store.Store, policy TrustPolicy, own string, now func() time.Time) (*trustBook, error) {
+func loadTrust(s store.Store, policy TrustPolicy, own func(fp string) bool, now func() time.Time) (*trustBook, error) {
 	b := &trustBook{policy: policy, keys: make(map[string]map[string]*Key), own: own, now: now}
 	err := s.Scan(trustPrefix, store.PrefixEnd(trustPrefix), func(_ string, v []byte) error {
 		k := new(Key)
@@ -245,7 +245,7 @@ func (b *trustBook) of(account string, public []byte) Trust {
 }
 
 func (b *trustBook) ofLocked(account, fp string) Trust {
-	if fp == b.own {
+	if b.own(fp) {
 		return Verified
 	}
 	if k := b.keys[account][fp]; k != nil {
@@ -260,12 +260,15 @@ func (b *trustBook) seen(account string, device DeviceID, public []byte) (t Trus
 	fp := Fingerprint(public)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if fp == b.own {
+	if b.own(fp) {
 		return Verified, nil, ""
 	}
 	now := b.now().UTC()
 	if k := b.keys[account][fp]; k != nil {
-		if now.Sub(k.LastSeen) > 24*time.Hour {
+		if now.Sub(k.LastSeen) > 24*time.Hour || k.Public == nil {
+			if k.Public == nil { // known by a code or by somebody's word
+				k.Device, k.Public = device, bytes.Clone(public)
+			}
 			k.LastSeen = now
 			ops = append(ops, k.op())
 		}
@@ -377,8 +380,15 @@ func (c *Client) SetTrust(ctx context.Context, account, fingerprint string, t Tr
 	return nil
 }
 
-// Fingerprint is the fingerprint of this device's own key.
-func (c *Client) Fingerprint() string { return c.trust.own }
+// Fingerprint is the fingerprint of this device's own key, as it is in groups of
+// the configured suite. [Client.RotateSignatureKey] changes it.
+func (c *Client) Fingerprint() string {
+	me, err := c.identityFor(c.suite)
+	if err != nil {
+		return "" // New has made it; only the store can fail
+	}
+	return Fingerprint(me.Key.Public())
+}
 
 // SafetyNumber is a number of 60 digits that two people compare, by voice or
 // side by side: it is equal on both sides exactly if both know the same keys of
@@ -390,7 +400,7 @@ func (c *Client) SafetyNumber(account string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	mine := append(c.activeFingerprints(c.account), c.trust.own)
+	mine := c.activeFingerprints(c.account)
 	theirs := c.activeFingerprints(account)
 	if len(theirs) == 0 {
 		return "", fmt.Errorf("client: no device of %s shares a group with this one yet", account)
@@ -439,7 +449,7 @@ func digits(b []byte, n int) string {
 
 // URI is an address with the fingerprint of this device's key, to be shown as
 // a QR code: a trust message URI of XEP-0434 §5.
-func (c *Client) URI() string { return TrustURI(c.account, c.trust.own) }
+func (c *Client) URI() string { return TrustURI(c.account, c.Fingerprint()) }
 
 // TrustURI is the URI that says that the fingerprint belongs to the account.
 // XEP-0434 has key identifiers in base16 there.

@@ -68,7 +68,7 @@ func (g *Group) takeTrust(by Who, owner string, id []byte, t Trust, at time.Time
 		return
 	}
 	fp := hex.EncodeToString(id)
-	if fp == g.c.trust.own {
+	if g.c.isOwn(fp) {
 		return
 	}
 	if by.Trust != Verified {
@@ -178,6 +178,17 @@ func (g *Group) ShareTrust(ctx context.Context) error {
 		tm.Owners = append(tm.Owners, *owners[j])
 	}
 	_, err = g.send(ctx, tm.Append(nil))
+	return err
+}
+
+// vouchFor tells the group a new key of this device, signed with the present one,
+// so that who has verified this one need not compare the new one (XEP-0450).
+func (g *Group) vouchFor(ctx context.Context, public []byte) error {
+	id := sha256.Sum256(public)
+	tm := &stanza.TrustMessage{
+		Usage: stanza.NSTrustProtocol, Encryption: stanza.NSMLS, Owners: []stanza.KeyOwner{{JID: g.c.account, Trust: [][]byte{id[:]}}},
+	}
+	_, err := g.send(ctx, tm.Append(nil))
 	return err
 }
 

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client_test
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/mls"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+const suite2 = mls.MLS_128_DHKEMP256_AES128GCM_SHA256_P256
+
+// willing is a config of an account that can be in groups of suite 2, too.
+func (w *world) willing(name string) client.Config {
+	cfg := w.config(name, store.NewMemory(name+"@"+domain))
+	cfg.Suites = []mls.CipherSuite{suite2}
+	client.SetReInitTurn(&cfg, 2*time.Second)
+	return cfg
+}
+
+// TestReInit takes a group to another suite while one member is away: the same
+// handles go on, and nothing that was said is lost.
+func TestReInit(t *testing.T) {
+	w := newWorld(t)
+	ncfg := w.willing("nurse")
+	juliet, romeo, nurse := w.start("juliet", w.willing("juliet")), w.start("romeo", w.willing("romeo")), w.start("nurse", ncfg)
+	g := must(juliet.CreateGroup(ctxShort(t), "Balcony", &client.GroupOptions{Local: "balcony"}))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain, "nurse@"+domain))(t)
+	rg := romeo.group(g.JID())
+	nurse.group(g.JID())
+	nurse.stop()
+	must(rg.Send(ctxShort(t), "before"))(t)
+	ok(t, g.UpdateKeys(ctxShort(t)))
+
+	ok(t, g.ReInit(ctxShort(t), suite2))
+	for _, a := range []*actor{juliet, romeo} {
+		if e := sees[*client.Reinitialised](a); e.Old != 1 || e.New != 2 || !e.Proven || e.Missing != nil {
+			t.Errorf("%s is told %+v", a.name, e)
+		}
+	}
+	if cs := rg.CipherSuite(); cs != suite2 {
+		t.Errorf("romeo is in a group of %v", cs)
+	}
+	must(rg.Send(ctxShort(t), "after"))(t)
+	juliet.hears("after")
+	must(g.Send(ctxShort(t), "to all"))(t)
+	romeo.hears("to all")
+	if role := must(rg.Role("juliet@" + domain))(t); role != groupdata.Owner || rg.Name() != "Balcony" {
+		t.Errorf("juliet is %v of %q", role, rg.Name())
+	}
+
+	ncfg.Store = memoryCopy(ncfg.Store)
+	nurse = w.start("nurse", ncfg)
+	for _, text := range []string{"before", "after", "to all"} {
+		nurse.hears(text)
+	}
+	if e := sees[*client.Reinitialised](nurse); !e.Proven {
+		t.Errorf("the nurse is told %+v", e)
+	}
+	sameEpoch(t, g, rg, nurse.group(g.JID()))
+	for _, a := range []*actor{juliet, romeo, nurse} {
+		a.mu.Lock()
+		for _, e := range a.events {
+			switch e.(type) {
+			case *client.Misbehaved, *client.ForkDetected, *client.RollbackDetected, *client.HistoryLost, *client.Rejoined, *client.Removed, *client.Undecryptable:
+				t.Errorf("%s is told %s", a.name, client.EventName(e))
+			}
+		}
+		a.mu.Unlock()
+	}
+	// And on, to the same suite with new keys.
+	ok(t, g.ReInit(ctxShort(t), suite2))
+	must(g.Send(ctxShort(t), "again"))(t)
+	romeo.hears("again")
+	nurse.hears("again")
+}
+
+// TestReInitNotForAll does not end a group that somebody could not follow.
+func TestReInitNotForAll(t *testing.T) {
+	w := newWorld(t)
+	juliet := w.start("juliet", w.willing("juliet"))
+	romeo := w.join("romeo")
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(g.JID())
+	var re *client.ReInitError
+	if err := g.ReInit(ctxShort(t), suite2); !errors.As(err, &re) || len(re.Users) != 1 || re.Users[0].JID != "romeo@"+domain {
+		t.Errorf("%v", err)
+	}
+	if err := rg.ReInit(ctxShort(t), 1); err == nil {
+		t.Error("a member who is no owner ended the group")
+	}
+	must(g.Send(ctxShort(t), "still here"))(t)
+	romeo.hears("still here")
+	private := must(juliet.CreateGroup(ctxShort(t), "", &client.GroupOptions{PrivateHandshakes: true}))(t)
+	if err := private.ReInit(ctxShort(t), suite2); err == nil {
+		t.Error("ended a group whose end the service cannot see")
+	}
+}
+
+// TestReInitKilled kills the owner who ends a group at each step. Here it comes
+// back and goes on where it was.
+func TestReInitKilled(t *testing.T) {
+	for _, point := range []string{"commit-stored", "commit-submitted", "commit-accepted", "reinit-stored", "reinit-created"} {
+		t.Run(point, func(t *testing.T) {
+			w := newWorld(t)
+			cfg := w.willing("juliet")
+			crash := crashAt(&cfg, point)
+			juliet, romeo := w.start("juliet", cfg), w.start("romeo", w.willing("romeo"))
+			g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+			must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+			rg := romeo.group(g.JID())
+			crash.of(juliet, func() { g.ReInit(ctxShort(t), suite2) })
+			cfg = w.willing("juliet")
+			cfg.Store = crash.store
+			juliet2 := w.start("juliet", cfg)
+			if e := sees[*client.Reinitialised](juliet2); e.New != 2 {
+				t.Errorf("juliet is told %+v", e)
+			}
+			sees[*client.Reinitialised](romeo)
+			g2 := juliet2.group(g.JID())
+			must(rg.Send(ctxShort(t), "alive"))(t)
+			juliet2.hears("alive")
+			sameEpoch(t, g2, rg)
+		})
+	}
+}
+
+// TestReInitTakenOver has the owner who ends the group vanish for good: before it
+// has begun the new one another owner does, afterwards members come in by
+// themselves.
+func TestReInitTakenOver(t *testing.T) {
+	for _, point := range []string{"reinit-stored", "reinit-created"} {
+		t.Run(point, func(t *testing.T) {
+			w := newWorld(t)
+			cfg := w.willing("juliet")
+			crash := crashAt(&cfg, point)
+			juliet, romeo, nurse := w.start("juliet", cfg), w.start("romeo", w.willing("romeo")), w.start("nurse", w.willing("nurse"))
+			g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+			must(g.Invite(ctxShort(t), "romeo@"+domain, "nurse@"+domain))(t)
+			ok(t, g.SetRole(ctxShort(t), "romeo@"+domain, groupdata.Owner))
+			rg, ng := romeo.group(g.JID()), nurse.group(g.JID())
+			crash.of(juliet, func() { g.ReInit(ctxShort(t), suite2) })
+			for _, a := range []*actor{romeo, nurse} {
+				if e := sees[*client.Reinitialised](a); e.Proven != (point == "reinit-stored") {
+					t.Errorf("%s is told %+v", a.name, e)
+				}
+			}
+			must(rg.Send(ctxShort(t), "without her"))(t)
+			nurse.hears("without her")
+			sameEpoch(t, rg, ng)
+		})
+	}
+}
+
+// TestReInitFakeNotice puts another group in the place of one that nobody ended.
+func TestReInitFakeNotice(t *testing.T) {
+	l, _, romeo, jg, rg := deceived(t)
+	chain := chainOf(t, rg)
+	l.tell(func(s *stanza.Stanza, raw []byte) [][]byte {
+		d, _, isMessage := delivered(s)
+		if !isMessage {
+			return [][]byte{raw}
+		}
+		notice := stanza.NewControl(&stanza.ReInitNotice{Previous: []byte("the old one"), GroupID: []byte("another one")})
+		d.Kind, d.Epoch = stanza.EntryControl, 0
+		d.Chain = stanza.Hash(chain.Next(d.Seq, groupdata.Control, 0, notice.Bytes))
+		h := s.Header()
+		return [][]byte{h.Append(nil, notice, &d)}
+	})
+	must(jg.Send(ctxShort(t), "x"))(t)
+	if e := sees[*client.Misbehaved](romeo); !strings.Contains(e.Reason, "another group") || len(e.Evidence.Message) == 0 {
+		t.Errorf("%+v", e)
+	}
+	if !rg.Joined() {
+		t.Error("romeo gave the group up")
+	}
+}
+
+// crash is a client that dies at a place between two steps, in this process: its
+// store is as it was there, and it does nothing more.
+type crash struct {
+	point   string
+	armed   atomic.Bool
+	a       *actor
+	store   *store.Memory
+	dead    chan struct{}
+	release chan struct{}
+}
+
+func crashAt(cfg *client.Config, point string) *crash {
+	c := &crash{point: point, dead: make(chan struct{}), release: make(chan struct{})}
+	live := cfg.Store.(*store.Memory)
+	client.SetFail(cfg, func(p string) {
+		if p != c.point || !c.armed.CompareAndSwap(true, false) {
+			return
+		}
+		c.store = live.Snapshot(false)
+		go c.a.stop()
+		close(c.dead)
+		<-c.release
+	})
+	return c
+}
+
+// of lets a die in act, and returns when it has.
+func (c *crash) of(a *actor, act func()) {
+	c.a = a
+	c.armed.Store(true)
+	a.t.Cleanup(func() { close(c.release) }) // before the cleanup that waits for it
+	go act()
+	select {
+	case <-c.dead:
+	case <-time.After(patience):
+		a.t.Fatalf("never came to %s", c.point)
+	}
+}
