@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/groupdata"
+)
+
+// This file brings sealed messages to the service: submits them, again if an answer
+// is lost, sealed anew if the epoch is over, until it has said yes or no.
+
+// outMessage is a message on its way.
+type outMessage struct {
+	row      string
+	origin   string
+	content  []byte // what is inside the envelope, to be sealed again in another epoch
+	written  time.Time
+	sealed   []byte
+	ref      stanza.Ref
+	epoch    uint64
+	busy     bool // a goroutine submits it
+	accepted bool // the delivery service has said yes
+	waited   bool // a caller waits for it
+	done     chan struct{}
+	sent     *Sent
+	err      error
+}
+
+// finish ends the waiting. Called with the group's lock held, once.
+func (m *outMessage) finish(sent *Sent, err error) {
+	select {
+	case <-m.done:
+	default:
+		m.sent, m.err = sent, err
+		close(m.done)
+	}
+}
+
+// storedMessage is the row of an outMessage.
+type storedMessage struct {
+	Origin  string    `json:"origin"`
+	Content []byte    `json:"content"`
+	Written time.Time `json:"written"`
+	Sealed  []byte    `json:"sealed"`
+	Epoch   uint64    `json:"epoch"`
+}
+
+func (m *outMessage) op() store.Op {
+	b, err := json.Marshal(storedMessage{m.origin, m.content, m.written, m.sealed, m.epoch})
+	if err != nil {
+		panic("client: internal error: encoding a message: " + err.Error())
+	}
+	return store.Put(m.row, b)
+}
+
+func (g *Group) loadOutbox() error {
+	g.outbox, g.byRef = nil, make(map[stanza.Ref]*outMessage)
+	prefix := g.row("o/")
+	return g.c.store.Scan(prefix, store.PrefixEnd(prefix), func(key string, value []byte) error {
+		var s storedMessage
+		if err := json.Unmarshal(value, &s); err != nil {
+			return fmt.Errorf("client: reading the outbox: %w", err)
+		}
+		m := &outMessage{
+			row: key, origin: s.Origin, content: s.Content, written: s.Written, sealed: s.Sealed, epoch: s.Epoch,
+			ref: stanza.MessageRef(s.Sealed), done: make(chan struct{}),
+		}
+		g.outbox = append(g.outbox, m)
+		if len(m.sealed) > 0 {
+			g.byRef[m.ref] = m
+		}
+		return nil
+	})
+}
+
+// pump submits a message on its own goroutine, unless one does already.
+func (g *Group) pump(m *outMessage) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.busy || m.accepted || g.c.life.Err() != nil {
+		return
+	}
+	m.busy = true
+	g.c.wg.Add(1)
+	go func() {
+		defer g.c.wg.Done()
+		g.submit(g.c.life, m)
+		g.mu.Lock()
+		m.busy = false
+		g.mu.Unlock()
+	}()
+}
+
+// resend takes up what an earlier run or connection has left in the outbox.
+func (g *Group) resend() {
+	g.mu.Lock()
+	var todo []*outMessage
+	for _, m := range g.outbox {
+		if !m.busy && !m.accepted {
+			todo = append(todo, m)
+		}
+	}
+	g.mu.Unlock()
+	for _, m := range todo {
+		g.pump(m)
+	}
+}
+
+// submit tries until the delivery service has accepted or refused the message.
+func (g *Group) submit(ctx context.Context, m *outMessage) {
+	lost, stale := 0, 0
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		g.mu.Lock()
+		settled := m.accepted || isDone(m.done)
+		req := stanza.Send{Epoch: m.epoch, Ref: m.ref, Message: stanza.MLS{Bytes: m.sealed}}
+		ref, status := m.ref, g.meta.Status
+		g.mu.Unlock()
+		if settled {
+			return
+		}
+		if status == statusLost || !g.c.waitLink(ctx) {
+			// The rejoin, or the next connection, takes the message up again.
+			return
+		}
+		if len(req.Message.Bytes) == 0 {
+			if g.sealAnew(ctx, m) != nil {
+				return
+			}
+			continue
+		}
+		var acc stanza.Accepted
+		err := g.c.ask(ctx, "set", g.jid, &req, &acc)
+		g.c.fail("submitted")
+		var se *stanza.StaleEpoch
+		var fe *stanza.FutureEpoch
+		switch {
+		case err == nil:
+			g.accepted(m, ref, &acc)
+			return
+		case errors.As(err, &se):
+			stale++
+			if g.reseal(ctx, m, se) != nil {
+				return
+			}
+			g.c.sleep(ctx, rand.N(time.Duration(min(stale, 6))*100*time.Millisecond))
+		case errors.As(err, &fe):
+			g.serviceRolledBack(ctx, fe)
+			g.c.sleep(ctx, 5*time.Second+rand.N(5*time.Second))
+		case retryAfter(err) > 0:
+			g.c.waitAsked(ctx, g.host, err)
+		case unknownOutcome(err) || errors.Is(err, ErrOffline):
+			if errors.Is(err, errRestarted) {
+				lost = 0 // it is back: no reason to be slow
+			}
+			lost++
+			g.c.pause(ctx, g.host, rand.N(backoff(lost)))
+			// The log is asked before the message is sent again.
+			if e := g.catchUp(ctx, 0); e != nil {
+				continue
+			}
+		case g.overtakenByReInit(ctx, err):
+			// Sealed again when the group has gone on.
+			g.c.sleep(ctx, rand.N(time.Second))
+		default:
+			g.refused(m, err)
+			return
+		}
+	}
+}
+
+func isDone(ch chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+// backoff bounds the wait before the nth attempt.
+func backoff(n int) time.Duration {
+	return min(250*time.Millisecond<<min(n, 8), 30*time.Second)
+}
+
+// sleep waits, and no longer than ctx.
+func (c *Client) sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// waitLink waits for a connection.
+func (c *Client) waitLink(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		if l, _ := c.currentLink(); l != nil {
+			return true
+		}
+		c.sleep(ctx, 50*time.Millisecond)
+	}
+	return false
+}
+
+// retryAfter is how long a service asks to wait, 0 if it does not.
+func retryAfter(err error) time.Duration {
+	var r *stanza.RetryAfter
+	var m *stanza.Maintenance
+	var e *stanza.Error
+	d := time.Duration(0)
+	switch {
+	case errors.As(err, &r):
+		d = r.After
+	case errors.As(err, &m):
+		d = m.After
+	case errors.As(err, &e) && e.Type == stanza.ErrorWait && e.Condition == stanza.ResourceConstraint && e.App == nil:
+		d = 5 * time.Second
+	default:
+		return 0
+	}
+	d = min(max(d, 200*time.Millisecond), 5*time.Minute)
+	return d + rand.N(d/2+1)
+}
+
+// accepted notes that the service has taken the message.
+func (g *Group) accepted(m *outMessage, ref stanza.Ref, acc *stanza.Accepted) {
+	g.mu.Lock()
+	if m.ref != ref || m.accepted {
+		g.mu.Unlock()
+		return
+	}
+	m.accepted = true
+	later := !m.waited
+	m.finish(&Sent{ID: acc.ID, Seq: acc.Seq, Epoch: m.epoch, OriginID: m.origin, Time: acc.Stamp}, nil)
+	e := &entry{seq: acc.Seq, epoch: m.epoch, kind: groupdata.Application, id: acc.ID, stamp: acc.Stamp, bytes: m.sealed, chain: acc.Chain, live: true}
+	if later {
+		g.announceSent(m, acc.Seq)
+	}
+	g.mu.Unlock()
+	g.c.fail("accepted")
+	// It takes its place in the order: the chain runs over own entries too.
+	g.arrived(e)
+}
+
+// announceSent tells of a message that nobody waits for any more. Called with
+// the lock held.
+func (g *Group) announceSent(m *outMessage, seq uint64) {
+	it, op := g.eventOp(&SentLater{OriginID: m.origin}, seq, time.Time{})
+	g.deliverAfter(g.b.add(op), it)
+}
+
+// refused gives a message up.
+func (g *Group) refused(m *outMessage, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.accepted || isDone(m.done) {
+		return
+	}
+	ops := []store.Op{store.Delete(m.row)}
+	var it item
+	if !m.waited {
+		var op store.Op
+		it, op = g.eventOp(&SendFailed{OriginID: m.origin, Reason: err.Error()}, 0, time.Time{})
+		ops = append(ops, op)
+	}
+	g.dropOut(m)
+	ticket := g.b.add(ops...)
+	m.finish(nil, fmt.Errorf("client: sending to %s: %w", g.jid, err))
+	if it.row != "" {
+		g.deliverAfter(ticket, it)
+	}
+	var nm *stanza.NotAMember
+	if errors.As(err, &nm) {
+		go g.fetchSoon() // the log says who removed us
+	}
+	g.flushSoon()
+}
+
+// dropOut takes a message out of the outbox. Called with the lock held.
+func (g *Group) dropOut(m *outMessage) {
+	for i, o := range g.outbox {
+		if o == m {
+			g.outbox = append(g.outbox[:i:i], g.outbox[i+1:]...)
+			break
+		}
+	}
+	delete(g.byRef, m.ref)
+}
+
+// reseal catches up after a refusal for a past epoch and seals the message for
+// the present one. The old sealed form was refused, so that there will not be
+// two of it.
+func (g *Group) reseal(ctx context.Context, m *outMessage, se *stanza.StaleEpoch) error {
+	g.absorb(se)
+	if err := g.catchUp(ctx, se.Head); err != nil {
+		g.c.noteError(err)
+		return nil // tried again
+	}
+	return g.sealAnew(ctx, m)
+}
+
+// sealAnew seals a message for the present epoch, unless it is.
+func (g *Group) sealAnew(ctx context.Context, m *outMessage) error {
+	if err := g.usable(ctx); err != nil {
+		if errors.Is(err, ErrNotMember) {
+			g.refused(m, err)
+		}
+		return err
+	}
+	defer g.mu.Unlock()
+	if m.accepted || isDone(m.done) {
+		return ErrClosed
+	}
+	if len(m.sealed) > 0 && m.epoch == g.state.Epoch() {
+		return nil // the service is behind; the same message again
+	}
+	if err := g.permitted(); err != nil {
+		go g.refused(m, err)
+		return err
+	}
+	msg, ops, err := g.seal(m.content, m.origin, m.written)
+	if err != nil {
+		go g.refused(m, err)
+		return err
+	}
+	delete(g.byRef, m.ref)
+	m.sealed, m.ref, m.epoch = msg.Bytes(), stanza.MessageRef(msg.Bytes()), g.state.Epoch()
+	g.byRef[m.ref] = m
+	g.meta.Sent++
+	return g.b.flush(g.b.add(append(ops, m.op())...))
+}
