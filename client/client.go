@@ -65,6 +65,7 @@ type Client struct {
 	groups    map[string]*Group
 	services  map[string]*service
 	home      string
+	noHome    bool // there is none to be found
 	invites   map[string]*invitation
 	onMessage func(ctx context.Context, m *Message)
 	onEvent   func(ctx context.Context, e Event)

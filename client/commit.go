@@ -49,6 +49,7 @@ type pendingOwn struct {
 	ref       stanza.Ref
 	epoch     uint64
 	members   *stanza.MemberChanges // declared in private mode
+	intent    string                // row of what it is for, empty if nobody asked for it
 	settling  bool
 	done      chan struct{}
 	outcome   outcome
@@ -72,6 +73,7 @@ type storedPending struct {
 	GroupInfo []byte                `json:"group-info,omitempty"`
 	Epoch     uint64                `json:"epoch"`
 	Members   *stanza.MemberChanges `json:"members,omitempty"`
+	Intent    string                `json:"intent,omitempty"`
 }
 
 func (g *Group) newPending(p *mls.PendingCommit) *pendingOwn {
@@ -109,7 +111,7 @@ func declare(ch *mls.Change) *stanza.MemberChanges {
 }
 
 func (g *Group) pendingOp(p *pendingOwn) store.Op {
-	b, err := json.Marshal(storedPending{p.commit.Marshal(), p.message, p.welcome, p.groupInfo, p.epoch, p.members})
+	b, err := json.Marshal(storedPending{p.commit.Marshal(), p.message, p.welcome, p.groupInfo, p.epoch, p.members, p.intent})
 	if err != nil {
 		panic("client: internal error: encoding a pending commit: " + err.Error())
 	}
@@ -135,7 +137,7 @@ func (g *Group) loadPending() error {
 	}
 	g.pend = &pendingOwn{
 		commit: commit, message: s.Message, welcome: s.Welcome, groupInfo: s.GroupInfo,
-		ref: stanza.MessageRef(s.Message), epoch: s.Epoch, members: s.Members, done: make(chan struct{}),
+		ref: stanza.MessageRef(s.Message), epoch: s.Epoch, members: s.Members, intent: s.Intent, done: make(chan struct{}),
 	}
 	return nil
 }
@@ -168,11 +170,12 @@ func (e *RaceError) Error() string {
 // commit in the current state; it is called again after every lost race, and
 // may return errNothingToDo.
 func (g *Group) commit(ctx context.Context, build func() (*mls.CommitOptions, error)) error {
-	return g.commitWhen(ctx, g.usable, build)
+	return g.commitWhen(ctx, g.usable, nil, build)
 }
 
-// commitWhen is commit with another wait than usable.
-func (g *Group) commitWhen(ctx context.Context, usable func(context.Context) error, build func() (*mls.CommitOptions, error)) error {
+// commitWhen is commit with another wait than usable, and with what it is for,
+// which may be nil.
+func (g *Group) commitWhen(ctx context.Context, usable func(context.Context) error, in *intent, build func() (*mls.CommitOptions, error)) error {
 	select {
 	case g.commitSem <- struct{}{}:
 	case <-ctx.Done():
@@ -205,6 +208,11 @@ func (g *Group) commitWhen(ctx context.Context, usable func(context.Context) err
 				return err
 			}
 			g.pend = own
+			if in != nil {
+				ops := in.store(g)
+				own.intent = in.row
+				g.b.add(ops...)
+			}
 			ticket = g.b.add(g.pendingOp(own))
 		}
 		b := g.b

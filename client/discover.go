@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockstep-im/lockstep/stanza"
+	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
 
 // This file finds services: the delivery service of an account (PROTOCOL.md
@@ -193,33 +194,42 @@ func (c *Client) lookupService(ctx context.Context, account string) (string, err
 func (c *Client) pointer(ctx context.Context, account string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, discoTimeout)
 	defer cancel()
-	req := []byte("<pubsub xmlns='" + stanza.NSPubSub + "'><items node='" + stanza.NSDelivery + "'><item id='current'/></items></pubsub>")
-	jid := ""
-	err := c.iq(ctx, "get", account, req, func(el stanza.Element) error {
-		item := el.Child(stanza.NSPubSub, "items").Child(stanza.NSPubSub, "item")
-		if v, ok := item.Child(stanza.NSDelivery, "ds").Attr("jid"); ok {
-			jid = normalOr(string(v))
-		}
-		return nil
-	})
+	reply := stanza.PubSubItems{}
+	err := c.ask(ctx, "get", account, &stanza.PubSubItems{Node: stanza.NSDelivery, Items: []stanza.PubSubItem{{ID: "current"}}}, &reply)
 	var refused *stanza.Error
 	if errors.As(err, &refused) {
 		return "", nil // no such node, no PEP, not allowed
 	}
-	return jid, err
+	if err != nil || len(reply.Items) == 0 {
+		return "", err
+	}
+	var p stanza.DSPointer
+	if parseItem(&reply.Items[0], &p) != nil {
+		return "", nil // somebody's mistake, and no reason to stop looking
+	}
+	return normalOr(p.JID), nil
+}
+
+// parseItem reads the payload of a PEP item.
+func parseItem(it *stanza.PubSubItem, p stanza.Payload) error {
+	var doc xmlpull.Doc
+	el, err := doc.Parse(it.Payload, nil)
+	if err != nil {
+		return err
+	}
+	return p.Parse(el)
 }
 
 // publishPointer tells others which service this account uses, when it is not
 // the one that they would find.
 func (c *Client) publishPointer(ctx context.Context, service string) error {
-	form := stanza.NewForm(stanza.FormSubmit, stanza.NSPublishOptions)
-	form.Add("pubsub#access_model", "open").Add("pubsub#persist_items", "true")
-	b := []byte("<pubsub xmlns='" + stanza.NSPubSub + "'><publish node='" + stanza.NSDelivery + "'><item id='current'>")
-	b = appendEmpty(b, stanza.NSDelivery, "ds", "jid", service)
-	b = append(b, "</item></publish><publish-options>"...)
-	b = form.Append(b)
-	b = append(b, "</publish-options></pubsub>"...)
-	return c.iq(ctx, "set", "", b, nil)
+	return c.publishItem(ctx, stanza.NSDelivery, "current", &stanza.DSPointer{JID: service})
+}
+
+// publishItem puts an item into an own PEP node that everybody may read.
+func (c *Client) publishItem(ctx context.Context, node, id string, p stanza.Payload) error {
+	req := &stanza.Publish{Node: node, Item: stanza.PubSubItem{ID: id, Payload: p.Append(nil)}, Options: stanza.OpenNode()}
+	return c.ask(ctx, "set", "", req, nil)
 }
 
 // homeService finds the own account's service and remembers it.
@@ -241,7 +251,7 @@ func (c *Client) homeService(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%w for %s: ask the operator of %s, or set Service", ErrNoService, c.account, c.domain)
 	}
 	c.mu.Lock()
-	c.home = home
+	c.home, c.noHome = home, false
 	c.mu.Unlock()
 	c.saveState()
 	return home, nil

@@ -68,7 +68,7 @@ type (
 	Online struct {
 		EventMeta
 		JID     string `json:"jid"`     // full JID of this connection
-		Service string `json:"service"` // home delivery service
+		Service string `json:"service"` // home delivery service; empty if the account has none
 	}
 	// Offline says that the connection is gone.
 	Offline struct {
@@ -212,6 +212,14 @@ type (
 		OriginID string `json:"origin-id"`
 		Reason   string `json:"reason"`
 	}
+	// ChangeFailed says that a change of the group, such as a removal, whose caller
+	// was gone before its outcome was known, by a crash or because its context had
+	// ended, could not be made. One that could is told like anybody's.
+	ChangeFailed struct {
+		EventMeta
+		Change string `json:"change"`
+		Reason string `json:"reason"`
+	}
 	// TrustChanged says that the trust in a key changed by a trust message of
 	// an own device or of a contact whose key is authenticated (XEP-0450).
 	TrustChanged struct {
@@ -266,6 +274,7 @@ var eventTypes = map[string]func() Event{
 	"misbehaved":        func() Event { return new(Misbehaved) },
 	"sent-later":        func() Event { return new(SentLater) },
 	"send-failed":       func() Event { return new(SendFailed) },
+	"change-failed":     func() Event { return new(ChangeFailed) },
 	"trust-changed":     func() Event { return new(TrustChanged) },
 	"progress":          func() Event { return new(Progress) },
 	"online":            func() Event { return new(Online) },

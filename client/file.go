@@ -10,20 +10,18 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
 
 	"github.com/lockstep-im/lockstep/stanza"
-	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
 
 // This file shares files: encrypted with a key of their own, uploaded to the
@@ -31,7 +29,6 @@ import (
 // The server that keeps the file sees its size and nothing else of it.
 
 const (
-	cipherGCM = "urn:xmpp:ciphers:aes-256-gcm-nopadding:0" // XEP-0448 §3
 	// maxFile is the largest file, in bytes: the cipher wants it whole.
 	maxFile     = 256 << 20
 	maxFileName = 255
@@ -57,50 +54,37 @@ type File struct {
 // String names the file without the key.
 func (f File) String() string { return fmt.Sprintf("%s (%d bytes)", f.Name, f.Size) }
 
-// parseFileSharing reads a <file-sharing/> element. Everything in it is a
-// stranger's: the name loses its path, sizes are checked when downloading.
-func parseFileSharing(el xmlpull.Element) (*File, error) {
-	f := &File{}
-	meta := el.Child(stanza.NSFileMetadata, "file")
-	f.Name = safeName(string(meta.Child(stanza.NSFileMetadata, "name").Text()))
-	f.MediaType = string(meta.Child(stanza.NSFileMetadata, "media-type").Text())
-	f.Description = string(meta.Child(stanza.NSFileMetadata, "desc").Text())
-	if s := string(meta.Child(stanza.NSFileMetadata, "size").Text()); s != "" {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n < 0 {
-			return nil, fmt.Errorf("client: the file's size %q is no number", s)
+// fileOf reads what a message says about a file. Everything in it is a stranger's:
+// the name loses its path, sizes are checked when downloading.
+func fileOf(s *stanza.FileSharing) (*File, error) {
+	f := &File{Name: safeName(s.File.Name), MediaType: s.File.MediaType, Description: s.File.Desc, sha256: hashOf(s.File.Hashes)}
+	if n := s.File.Size; n != nil {
+		if *n > math.MaxInt64 {
+			return nil, fmt.Errorf("client: the file's size %d is not possible", *n)
 		}
-		f.Size = n
+		f.Size = int64(*n)
 	}
-	for h := meta.First(); h.Valid(); h = h.Next() {
-		if algo, _ := h.Attr("algo"); h.Is(stanza.NSHash, "hash") && string(algo) == "sha-256" {
-			f.sha256, _ = base64.StdEncoding.DecodeString(string(h.Text()))
-		}
-	}
-	enc := el.Child(stanza.NSFileSharing, "sources").Child(stanza.NSFileEncrypted, "encrypted")
-	if !enc.Valid() {
+	if len(s.Encrypted) == 0 {
 		return nil, errors.New("client: the file is shared without encryption")
 	}
-	c, _ := enc.Attr("cipher")
-	f.cipher = string(c)
-	var err error
-	if f.key, err = base64.StdEncoding.DecodeString(strings.TrimSpace(string(enc.Child(stanza.NSFileEncrypted, "key").Text()))); err != nil {
-		return nil, errors.New("client: the file's key is not base64")
-	}
-	if f.iv, err = base64.StdEncoding.DecodeString(strings.TrimSpace(string(enc.Child(stanza.NSFileEncrypted, "iv").Text()))); err != nil {
-		return nil, errors.New("client: the file's iv is not base64")
-	}
-	for h := enc.First(); h.Valid(); h = h.Next() {
-		if algo, _ := h.Attr("algo"); h.Is(stanza.NSHash, "hash") && string(algo) == "sha-256" {
-			f.sealed, _ = base64.StdEncoding.DecodeString(string(h.Text()))
-		}
-	}
-	target, _ := enc.Child(stanza.NSFileSharing, "sources").Child(stanza.NSURLData, "url-data").Attr("target")
-	f.URL = string(target)
-	if f.URL == "" {
+	enc := s.Encrypted[0]
+	f.cipher, f.key, f.iv, f.sealed = enc.Cipher, enc.Key, enc.IV, hashOf(enc.Hashes)
+	if len(enc.URLs) == 0 || enc.URLs[0] == "" {
 		return nil, errors.New("client: the file has no place to load it from")
 	}
+	f.URL = enc.URLs[0]
 	return f, nil
+}
+
+const hashSHA256 = "sha-256" // XEP-0300
+
+func hashOf(list []stanza.FileHash) []byte {
+	for _, h := range list {
+		if h.Algo == hashSHA256 {
+			return h.Value
+		}
+	}
+	return nil
 }
 
 // safeName keeps the last part of a name and nothing that a terminal or a file
@@ -124,32 +108,19 @@ func safeName(s string) string {
 	return s
 }
 
-func (f *File) appendXML(dst []byte) []byte {
-	el := func(name, value string) {
-		if value == "" {
-			return
-		}
-		dst = append(dst, "<"+name+">"...)
-		dst = xmlpull.AppendText(dst, value)
-		dst = append(dst, "</"+name+">"...)
-	}
-	dst = append(dst, "<file-sharing xmlns='"+stanza.NSFileSharing+"' disposition='attachment'><file xmlns='"+stanza.NSFileMetadata+"'>"...)
-	el("media-type", f.MediaType)
-	el("name", f.Name)
-	el("size", strconv.FormatInt(f.Size, 10))
-	dst = append(dst, "<hash xmlns='"+stanza.NSHash+"' algo='sha-256'>"+base64.StdEncoding.EncodeToString(f.sha256)+"</hash>"...)
-	el("desc", f.Description)
-	dst = append(dst, "</file><sources><encrypted xmlns='"+stanza.NSFileEncrypted+"'"...)
-	dst = xmlpull.AppendAttr(dst, "cipher", f.cipher)
-	dst = append(dst, '>')
-	el("key", base64.StdEncoding.EncodeToString(f.key))
-	el("iv", base64.StdEncoding.EncodeToString(f.iv))
+// sharing is what a message says about the file.
+func (f *File) sharing() *stanza.FileSharing {
+	size := uint64(f.Size)
+	enc := stanza.EncryptedSource{Cipher: f.cipher, Key: f.key, IV: f.iv, URLs: []string{f.URL}}
 	if len(f.sealed) > 0 {
-		dst = append(dst, "<hash xmlns='"+stanza.NSHash+"' algo='sha-256'>"+base64.StdEncoding.EncodeToString(f.sealed)+"</hash>"...)
+		enc.Hashes = []stanza.FileHash{{Algo: hashSHA256, Value: f.sealed}}
 	}
-	dst = append(dst, "<sources xmlns='"+stanza.NSFileSharing+"'>"...)
-	dst = appendEmpty(dst, stanza.NSURLData, "url-data", "target", f.URL)
-	return append(dst, "</sources></encrypted></sources></file-sharing>"...)
+	return &stanza.FileSharing{
+		Disposition: "attachment", Encrypted: []stanza.EncryptedSource{enc},
+		File: stanza.FileMetadata{
+			MediaType: f.MediaType, Name: f.Name, Size: &size, Desc: f.Description, Hashes: []stanza.FileHash{{Algo: hashSHA256, Value: f.sha256}},
+		},
+	}
 }
 
 // Upload encrypts what r holds and puts it on the user's server. The result
@@ -163,7 +134,7 @@ func (c *Client) Upload(ctx context.Context, name, mediaType string, r io.Reader
 	if len(plain) > maxFile {
 		return nil, fmt.Errorf("client: the file is larger than %d bytes", maxFile)
 	}
-	f := &File{Name: safeName(name), MediaType: mediaType, Size: int64(len(plain)), cipher: cipherGCM}
+	f := &File{Name: safeName(name), MediaType: mediaType, Size: int64(len(plain)), cipher: stanza.CipherAES256GCM}
 	if f.MediaType == "" {
 		f.MediaType = mime.TypeByExtension(path.Ext(f.Name))
 	}
@@ -219,28 +190,14 @@ func (c *Client) uploadSlot(ctx context.Context, name string, size int64) (*uplo
 	if service == "" {
 		return nil, fmt.Errorf("client: %s offers no HTTP upload (XEP-0363)", c.domain)
 	}
-	req := appendEmpty(nil, stanza.NSUpload, "request", "filename", name, "size", strconv.FormatInt(size, 10), "content-type", "application/octet-stream")
-	slot := &uploadSlot{header: make(http.Header)}
-	err = c.iq(ctx, "get", service, req, func(el xmlpull.Element) error {
-		put, get := el.Child(stanza.NSUpload, "put"), el.Child(stanza.NSUpload, "get")
-		u, _ := put.Attr("url")
-		slot.put = string(u)
-		u, _ = get.Attr("url")
-		slot.get = string(u)
-		for h := put.First(); h.Valid(); h = h.Next() {
-			n, _ := h.Attr("name")
-			// Only these may be passed on (XEP-0363 §5): others could be used
-			// against the HTTP server.
-			switch strings.ToLower(string(n)) {
-			case "authorization", "cookie", "expires":
-				v := strings.NewReplacer("\r", "", "\n", "").Replace(string(h.Text()))
-				slot.header.Set(string(n), v)
-			}
-		}
-		return nil
-	})
+	var got stanza.UploadSlot
+	err = c.ask(ctx, "get", service, &stanza.UploadRequest{Filename: name, Size: uint64(size), ContentType: "application/octet-stream"}, &got)
 	if err != nil {
 		return nil, fmt.Errorf("client: asking %s for a place for %d bytes: %w", service, size, err)
+	}
+	slot := &uploadSlot{put: got.Put, get: got.Get, header: make(http.Header)}
+	for _, h := range got.Headers {
+		slot.header.Set(h.Name, h.Value)
 	}
 	for _, u := range []string{slot.put, slot.get} {
 		if err := c.checkURL(u); err != nil {
@@ -322,7 +279,7 @@ func (p *progressReader) Read(b []byte) (int, error) {
 // tells it the client's IP address. limit is the most bytes to take, 0 for
 // 256 MiB.
 func (c *Client) Download(ctx context.Context, f *File, limit int64, progress func(done, total int64)) ([]byte, error) {
-	if f.cipher != cipherGCM {
+	if f.cipher != stanza.CipherAES256GCM {
 		return nil, fmt.Errorf("client: the file is encrypted with %q, which this client does not know", f.cipher)
 	}
 	aead, err := fileAEAD(f.key, f.iv)

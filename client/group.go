@@ -37,17 +37,20 @@ type Group struct {
 	// attempt to the last.
 	commitSem chan struct{}
 
-	mu       sync.Mutex
-	meta     groupMeta
-	state    *mls.Group     // nil until loaded or joined
-	accounts map[string]int // account -> devices in the tree
-	loaded   bool
-	fresh    bool       // caught up at least once since it was loaded: no key is used before
-	parent   *mls.Group // the old state while the new group of a ReInit has not been joined by the others
-	pend     *pendingOwn
-	outbox   []*outMessage
-	byRef    map[stanza.Ref]*outMessage
-	nextRow  uint64 // of the outbox and the inbox
+	mu         sync.Mutex
+	meta       groupMeta
+	state      *mls.Group     // nil until loaded or joined
+	accounts   map[string]int // account -> devices in the tree
+	loaded     bool
+	fresh      bool          // caught up at least once since it was loaded: no key is used before
+	unfinished []*intent     // changes whose callers are gone
+	seen       *seenMessages // nil until it is needed
+	redoing    bool          // a goroutine makes them
+	parent     *mls.Group    // the old state while the new group of a ReInit has not been joined by the others
+	pend       *pendingOwn
+	outbox     []*outMessage
+	byRef      map[stanza.Ref]*outMessage
+	nextRow    uint64 // of the outbox and the inbox
 
 	queue     map[uint64]*entry // entries that arrived, by seq
 	ephemeral []*entry
@@ -249,6 +252,9 @@ func (g *Group) load() error {
 	if err := g.loadPending(); err != nil {
 		return err
 	}
+	if err := g.loadIntents(); err != nil {
+		return err
+	}
 	g.loaded = true
 	return nil
 }
@@ -257,7 +263,7 @@ func (g *Group) load() error {
 // the store, and nothing of it has left the process.
 func (g *Group) unload() {
 	g.state, g.loaded, g.fresh = nil, false, false
-	g.pend, g.parent = nil, nil
+	g.pend, g.parent, g.unfinished, g.seen = nil, nil, nil, nil
 	for _, m := range g.outbox {
 		m.finish(nil, errStoreFailed)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/lockstep-im/lockstep/client/store"
@@ -81,6 +82,10 @@ func (g *Group) mergeOwn(e *entry, r *received) {
 	}
 	g.changedBy(ch, e, r, next)
 	own.seq = e.seq
+	if own.intent != "" {
+		r.ops = append(r.ops, store.Delete(own.intent))
+		g.unfinished = slices.DeleteFunc(g.unfinished, func(in *intent) bool { return in.row == own.intent })
+	}
 	switch {
 	case g.frozen() != nil:
 		g.meta.Ender = true
@@ -256,7 +261,7 @@ func (g *Group) noteKey(m mls.Member, e *entry, r *received) Who {
 // badHandshake is a proposal or commit that the log has and this client cannot
 // or must not follow.
 func (g *Group) badHandshake(e *entry, r *received, err error) {
-	ev := Evidence{Seq: e.seq, Epoch: e.epoch, Message: e.bytes}
+	ev := Evidence{Seq: e.seq, Epoch: e.epoch, Message: e.bytes, Member: g.senderOf(e.bytes)}
 	r.put(g, &Misbehaved{
 		Reason:   fmt.Sprintf("the log has a %s that the delivery service should have refused: %v", e.kind, err),
 		Evidence: ev,
@@ -273,6 +278,25 @@ func (g *Group) badHandshake(e *entry, r *received, err error) {
 		return
 	}
 	g.mustRejoin(fmt.Sprintf("entry %d cannot be processed: %v", e.seq, err), r)
+}
+
+// senderOf is the member who made a public handshake message, nil if that cannot
+// be said.
+func (g *Group) senderOf(b []byte) *Who {
+	msg, err := mls.ParseMessage(b)
+	if err != nil || g.state == nil {
+		return nil
+	}
+	s, ok := msg.Sender()
+	if !ok || s.Type != mls.SenderMember {
+		return nil
+	}
+	m, ok := g.state.Member(mls.LeafIndex(s.Index))
+	if !ok {
+		return nil
+	}
+	w := g.who(m)
+	return &w
 }
 
 // removed ends the membership.

@@ -89,6 +89,11 @@ var ErrNobodyAdded = errors.New("client: nobody could be added")
 // says for everybody how it went. The error is about the group as a whole, or
 // [ErrNobodyAdded].
 func (g *Group) Invite(ctx context.Context, accounts ...string) (*InviteResult, error) {
+	return g.invite(ctx, &intent{Op: opInvite, Accounts: accounts})
+}
+
+func (g *Group) invite(ctx context.Context, in *intent) (*InviteResult, error) {
+	accounts := in.Accounts
 	res := &InviteResult{}
 	if err := g.usable(ctx); err != nil {
 		return res, err
@@ -118,7 +123,7 @@ func (g *Group) Invite(ctx context.Context, accounts ...string) (*InviteResult, 
 	for i := range res.Users {
 		g.vet(&res.Users[i], suite, inTree[res.Users[i].JID])
 	}
-	return res, g.addClaimed(ctx, res)
+	return res, g.addClaimed(ctx, in, res)
 }
 
 // claim fetches key packages for everybody, one request per service.
@@ -135,6 +140,9 @@ func (g *Group) claim(ctx context.Context, suite mls.CipherSuite, res *InviteRes
 			ds, err := g.c.serviceOf(ctx, u.JID)
 			if err != nil {
 				u.Status, u.Reason = InviteUnavailable, err.Error()
+				if errors.Is(err, ErrNoService) {
+					g.claimPEP(ctx, suite, u)
+				}
 				return nil
 			}
 			mu.Lock()
@@ -193,6 +201,10 @@ func (g *Group) claimFrom(ctx context.Context, ds string, suite mls.CipherSuite,
 			for _, u := range users {
 				if u.Status == "" && u.Devices == nil {
 					u.Status, u.Reason = InviteUnavailable, fmt.Sprintf("%s: %v", ds, err)
+					if unknownOutcome(err) {
+						// A service that is down. One that refuses is to be obeyed.
+						g.claimPEP(ctx, suite, u)
+					}
 				}
 			}
 			g.c.disco.forget(users[0].JID)
@@ -313,7 +325,7 @@ func (g *Group) vet(u *InviteUser, suite mls.CipherSuite, inTree map[DeviceID]bo
 }
 
 // addClaimed commits what has passed.
-func (g *Group) addClaimed(ctx context.Context, res *InviteResult) error {
+func (g *Group) addClaimed(ctx context.Context, in *intent, res *InviteResult) error {
 	any := false
 	for _, u := range res.Users {
 		for _, d := range u.Devices {
@@ -323,10 +335,12 @@ func (g *Group) addClaimed(ctx context.Context, res *InviteResult) error {
 	var err error
 	if any {
 		build := func() (*mls.CommitOptions, error) { return g.buildAdd(res) }
-		if err = g.commit(ctx, build); isPackageFault(err) {
+		if err = g.change(ctx, in, build); isPackageFault(err) {
 			res.oneByOne = true
-			err = g.commit(ctx, build)
+			err = g.change(ctx, in, build)
 		}
+	} else {
+		g.settled(in)
 	}
 	for i := range res.Users {
 		u := &res.Users[i]

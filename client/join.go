@@ -207,7 +207,7 @@ func (c *Client) declineInvited(ctx context.Context, key string, inv *invitation
 // joinInvited fetches the Welcome and the tree, checks them, and stores the
 // new group in one step with the end of its key package.
 func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) error {
-	kp, row, err := c.stock.take(c, inv.ref)
+	kp, err := c.stock.take(inv.ref)
 	if err != nil {
 		return err
 	}
@@ -261,9 +261,12 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 	goesOn := joined && g.frozen() != nil
 	r := received{flush: true}
 	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.Delete(g.row(rowBegun)), store.Delete(g.row(rowOld)))
-	if !kp.KeyPackage.LastResort() {
-		r.ops = append(r.ops, store.Delete(row))
+	op, err := c.stock.use(inv.ref, kp.KeyPackage.LastResort())
+	if err != nil {
+		g.mu.Unlock()
+		return err
 	}
+	r.ops = append(r.ops, op)
 	if goesOn {
 		g.goOn(st, w.Seq, proven, &r)
 	} else {

@@ -50,6 +50,7 @@ type stocked struct {
 	Retired    bool      `json:"retired,omitempty"` // not published any more
 	Key        string    `json:"key,omitempty"`     // fingerprint of who signed it
 	Published  bool      `json:"published,omitempty"`
+	Used       bool      `json:"used,omitempty"` // a last resort that was joined with
 
 	suite mls.CipherSuite
 }
@@ -87,26 +88,43 @@ func (s *stockKeeper) has(ref []byte) bool {
 }
 
 // take gives the private part, which stays in the store until the group is.
-func (s *stockKeeper) take(_ *Client, ref []byte) (*mls.PrivateKeyPackage, string, error) {
+func (s *stockKeeper) take(ref []byte) (*mls.PrivateKeyPackage, error) {
 	name := hex.EncodeToString(ref)
 	s.mu.Lock()
 	k := s.have[name]
 	s.mu.Unlock()
 	if k == nil {
-		return nil, "", errors.New("client: the invitation is for a key package that this device does not have")
+		return nil, errors.New("client: the invitation is for a key package that this device does not have")
 	}
 	p, err := mls.UnmarshalPrivateKeyPackage(k.Private)
 	if err != nil {
-		return nil, "", fmt.Errorf("client: %w", err)
+		return nil, fmt.Errorf("client: %w", err)
 	}
-	return p, stockPrefix + name, nil
+	return p, nil
+}
+
+// use gives what a join changes in the stock, for the write that stores the group:
+// the package is gone, or a last resort that must be replaced.
+func (s *stockKeeper) use(ref []byte, lastResort bool) (store.Op, error) {
+	name := hex.EncodeToString(ref)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.have[name]
+	if !lastResort || k == nil {
+		return store.Delete(stockPrefix + name), nil
+	}
+	used := *k
+	used.Used = true
+	return used.op(name)
 }
 
 // used notes that a package has been joined with.
 func (s *stockKeeper) used(ref []byte, lastResort bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !lastResort {
+	if k := s.have[hex.EncodeToString(ref)]; lastResort && k != nil {
+		k.Used = true
+	} else {
 		delete(s.have, hex.EncodeToString(ref))
 	}
 	if s.at != nil {
@@ -173,26 +191,26 @@ func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
 			fresh = append(fresh, p)
 		}
 	}
-	// Of the other suites a last resort is enough: few are added with them.
-	for _, cs := range append([]mls.CipherSuite{c.suite}, c.otherSuites()...) {
-		if at.LastResort && at.LastResortUsed == 0 && !s.lastResortOld(cs, now) {
-			continue
-		}
-		p, err := c.newKeyPackage(cs, true, now)
-		if err != nil && cs != c.suite {
-			c.log.Info("no key packages for a cipher suite", "suite", cs.String(), "error", err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		fresh = append(fresh, p)
+	last, err := s.newLastResorts(c, !at.LastResort || at.LastResortUsed > 0, now)
+	if err != nil {
+		return err
 	}
+	fresh = append(fresh, last...)
 	if err := s.store(c, fresh, now); err != nil {
 		return err
 	}
 	c.fail("key-packages-stored")
-	return s.publish(ctx, c, home, fresh)
+	if err := s.publish(ctx, c, home, fresh); err != nil {
+		return err
+	}
+	if len(last) > 0 {
+		if err := s.publishPEP(ctx, c); err != nil {
+			// For when the service is down; that a server has no PEP is no reason
+			// to fail.
+			c.log.Info("could not publish key packages in PEP", "error", err)
+		}
+	}
+	return nil
 }
 
 func (s *stockKeeper) ask(ctx context.Context, c *Client, home string) (*stanza.Stock, error) {
@@ -270,7 +288,7 @@ func (s *stockKeeper) lastResortOld(cs mls.CipherSuite, now time.Time) bool {
 	for _, k := range s.have {
 		// One that may not have reached the service before a crash does not count.
 		if k.LastResort && !k.Retired && k.Published && k.suite == cs {
-			return now.Sub(k.Made) > lastResortAge
+			return k.Used || now.Sub(k.Made) > lastResortAge
 		}
 	}
 	return true
@@ -431,7 +449,12 @@ func (c *Client) replenishSoon() {
 			return
 		}
 		_, ctx := c.currentLink()
-		if err := c.stock.replenish(ctx, c); err != nil {
+		c.mu.Lock()
+		noHome := c.noHome
+		c.mu.Unlock()
+		if noHome {
+			c.withoutHome(ctx)
+		} else if err := c.stock.replenish(ctx, c); err != nil {
 			c.noteError(err)
 		}
 	})
@@ -443,6 +466,9 @@ func (c *Client) Logout(ctx context.Context) error {
 	home, err := c.serviceOf(ctx, c.account)
 	if err != nil {
 		return err
+	}
+	if err := c.retractPEP(ctx); err != nil {
+		c.log.Info("could not take key packages back from PEP", "error", err)
 	}
 	return c.ask(ctx, "set", home, &stanza.RetractKeyPackages{Device: c.device}, nil)
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -267,7 +268,7 @@ func (g *Group) Destroy(ctx context.Context, reason, alternate string) error {
 
 // Remove takes accounts, with all their devices, out of the group.
 func (g *Group) Remove(ctx context.Context, accounts ...string) error {
-	want := make(map[string]bool)
+	var who []string
 	for _, a := range accounts {
 		j, err := bareJID(a)
 		if err != nil {
@@ -276,36 +277,41 @@ func (g *Group) Remove(ctx context.Context, accounts ...string) error {
 		if j == g.c.account {
 			return errors.New("client: a device cannot remove itself: use Leave")
 		}
-		want[j] = true
+		who = append(who, j)
 	}
-	return g.commit(ctx, func() (*mls.CommitOptions, error) {
-		o := &mls.CommitOptions{}
-		for m := range g.state.Members() {
-			if want[leafIdentity(m.Leaf)] {
-				o.Remove = append(o.Remove, m.Index)
-			}
+	return g.do(ctx, &intent{Op: opRemove, Accounts: who})
+}
+
+// The build functions say what to commit in the present state. They are called
+// with the lock held, again after every lost race.
+
+func (g *Group) buildRemove(accounts []string) (*mls.CommitOptions, error) {
+	o := &mls.CommitOptions{}
+	for m := range g.state.Members() {
+		if slices.Contains(accounts, leafIdentity(m.Leaf)) {
+			o.Remove = append(o.Remove, m.Index)
 		}
-		st, err := g.agreed()
-		if err != nil {
+	}
+	st, err := g.agreed()
+	if err != nil {
+		return nil, err
+	}
+	roles := st.Roles
+	for _, a := range accounts {
+		if roles != nil && roles.Entries[a] > groupdata.Outcast {
+			// A role that stays would let them come back from outside.
+			roles = roles.With(a, groupdata.None)
+		}
+	}
+	if roles != nil && roles != st.Roles {
+		if err := setRoles(o, roles); err != nil {
 			return nil, err
 		}
-		roles := st.Roles
-		for a := range want {
-			if roles != nil && roles.Entries[a] > groupdata.Outcast {
-				// A role that stays would let them come back from outside.
-				roles = roles.With(a, groupdata.None)
-			}
-		}
-		if roles != nil && roles != st.Roles {
-			if err := setRoles(o, roles); err != nil {
-				return nil, err
-			}
-		}
-		if o.Remove == nil && len(o.AppData) == 0 {
-			return nil, errNothingToDo
-		}
-		return o, nil
-	})
+	}
+	if o.Remove == nil && len(o.AppData) == 0 {
+		return nil, errNothingToDo
+	}
+	return o, nil
 }
 
 // RemoveDevice takes one device of an account out of the group.
@@ -317,18 +323,20 @@ func (g *Group) RemoveDevice(ctx context.Context, account string, device DeviceI
 	if account == g.c.account && device == g.c.device {
 		return errors.New("client: a device cannot remove itself: use Leave")
 	}
-	return g.commit(ctx, func() (*mls.CommitOptions, error) {
-		o := &mls.CommitOptions{}
-		for m := range g.state.Members() {
-			if leafIdentity(m.Leaf) == account && deviceOf(m.Leaf) == device {
-				o.Remove = append(o.Remove, m.Index)
-			}
+	return g.do(ctx, &intent{Op: opRemoveDevice, Accounts: []string{account}, Device: device})
+}
+
+func (g *Group) buildRemoveDevice(account string, device DeviceID) (*mls.CommitOptions, error) {
+	o := &mls.CommitOptions{}
+	for m := range g.state.Members() {
+		if leafIdentity(m.Leaf) == account && deviceOf(m.Leaf) == device {
+			o.Remove = append(o.Remove, m.Index)
 		}
-		if o.Remove == nil {
-			return nil, errNothingToDo
-		}
-		return o, nil
-	})
+	}
+	if o.Remove == nil {
+		return nil, errNothingToDo
+	}
+	return o, nil
 }
 
 // setRoles puts a new roles component into a commit.
@@ -348,68 +356,74 @@ func (g *Group) SetRole(ctx context.Context, account string, role Role) error {
 	if err != nil {
 		return err
 	}
-	return g.commit(ctx, func() (*mls.CommitOptions, error) {
-		st, err := g.agreed()
-		if err != nil {
-			return nil, err
-		}
-		if st.Roles == nil {
-			return nil, errors.New("client: the group has no roles")
-		}
-		o := &mls.CommitOptions{}
-		if role == groupdata.Outcast {
-			for m := range g.state.Members() {
-				if leafIdentity(m.Leaf) == account {
-					o.Remove = append(o.Remove, m.Index)
-				}
+	return g.do(ctx, &intent{Op: opSetRole, Accounts: []string{account}, Role: role})
+}
+
+func (g *Group) buildSetRole(account string, role Role) (*mls.CommitOptions, error) {
+	st, err := g.agreed()
+	if err != nil {
+		return nil, err
+	}
+	if st.Roles == nil {
+		return nil, errors.New("client: the group has no roles")
+	}
+	o := &mls.CommitOptions{}
+	if role == groupdata.Outcast {
+		for m := range g.state.Members() {
+			if leafIdentity(m.Leaf) == account {
+				o.Remove = append(o.Remove, m.Index)
 			}
 		}
-		if st.Roles.Of(account, g.accounts[account] > 0) == role && st.Roles.Entries[account] == role && o.Remove == nil {
-			return nil, errNothingToDo
-		}
-		return o, setRoles(o, st.Roles.With(account, role))
-	})
+	}
+	if st.Roles.Of(account, g.accounts[account] > 0) == role && st.Roles.Entries[account] == role && o.Remove == nil {
+		return nil, errNothingToDo
+	}
+	return o, setRoles(o, st.Roles.With(account, role))
 }
 
 // SetPolicy changes the rules that are not about one account; only owners can.
 func (g *Group) SetPolicy(ctx context.Context, p groupdata.Policy) error {
-	return g.commit(ctx, func() (*mls.CommitOptions, error) {
-		st, err := g.agreed()
-		if err != nil {
-			return nil, err
-		}
-		if st.Roles == nil {
-			return nil, errors.New("client: the group has no roles")
-		}
-		if st.Roles.Policy == p {
-			return nil, errNothingToDo
-		}
-		o := &mls.CommitOptions{}
-		return o, setRoles(o, &groupdata.Roles{Policy: p, Entries: st.Roles.Entries})
-	})
+	return g.do(ctx, &intent{Op: opSetPolicy, Policy: &p})
+}
+
+func (g *Group) buildSetPolicy(p *groupdata.Policy) (*mls.CommitOptions, error) {
+	st, err := g.agreed()
+	if err != nil {
+		return nil, err
+	}
+	if st.Roles == nil {
+		return nil, errors.New("client: the group has no roles")
+	}
+	if st.Roles.Policy == *p {
+		return nil, errNothingToDo
+	}
+	o := &mls.CommitOptions{}
+	return o, setRoles(o, &groupdata.Roles{Policy: *p, Entries: st.Roles.Entries})
 }
 
 // Rename changes what people call the group.
 func (g *Group) Rename(ctx context.Context, name string) error {
-	return g.commit(ctx, func() (*mls.CommitOptions, error) {
-		st, err := g.agreed()
-		if err != nil {
-			return nil, err
-		}
-		if st.Group == nil {
-			return nil, errors.New("client: the group has no group component")
-		}
-		if st.Group.Name == name {
-			return nil, errNothingToDo
-		}
-		next := *st.Group
-		next.Name = name
-		b, err := next.Encode()
-		if err != nil {
-			return nil, fmt.Errorf("client: %w", err)
-		}
-		return &mls.CommitOptions{AppData: []*mls.AppDataUpdate{{Component: groupdata.ComponentGroup, Op: mls.AppDataUpdateOp, Update: b}}}, nil
-	})
+	return g.do(ctx, &intent{Op: opRename, Name: name})
+}
+
+func (g *Group) buildRename(name string) (*mls.CommitOptions, error) {
+	st, err := g.agreed()
+	if err != nil {
+		return nil, err
+	}
+	if st.Group == nil {
+		return nil, errors.New("client: the group has no group component")
+	}
+	if st.Group.Name == name {
+		return nil, errNothingToDo
+	}
+	next := *st.Group
+	next.Name = name
+	b, err := next.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	return &mls.CommitOptions{AppData: []*mls.AppDataUpdate{{Component: groupdata.ComponentGroup, Op: mls.AppDataUpdateOp, Update: b}}}, nil
 }
 
 // UpdateKeys changes this device's keys in the group at once, after which a

@@ -4,7 +4,6 @@ package client
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -68,6 +67,8 @@ type Message struct {
 	// Ephemeral messages are neither stored nor ordered.
 	Ephemeral bool
 
+	plain []byte // the envelope as it was sealed, for a report
+
 	// XML is the whole content: the elements inside <content/>, each with its
 	// namespace declared. Payloads that this package does not know are here.
 	XML []byte
@@ -110,41 +111,39 @@ func wrapContent(xml []byte) []byte {
 	return append(b, "</content>"...)
 }
 
-// envelope is an opened XEP-0420 envelope.
-type envelope struct {
-	from, to string
-	sent     time.Time
-	content  xmlpull.Element
+// openEnvelope reads the plain text of an application message, and checks it
+// against what MLS has proven: an insider must not write in another's name, nor
+// move a message to another group.
+func openEnvelope(plain []byte, sender, group string) (*stanza.Envelope, *stanza.Content, error) {
+	env, content, err := readEnvelope(plain)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case env.From != sender:
+		return nil, nil, fmt.Errorf("the envelope says it is from %q, and %s signed it", env.From, sender)
+	case env.To != group:
+		return nil, nil, fmt.Errorf("the envelope is for %q, not for this group", env.To)
+	}
+	return env, content, nil
 }
 
-var errEnvelope = errors.New("the sealed message is not an envelope of XEP-0420")
-
-// parseEnvelope reads the plain text of an application message. The profile
-// (PROTOCOL.md §9) wants from, to and time; unknown affixes are ignored.
-func parseEnvelope(doc *xmlpull.Doc, b []byte) (*envelope, error) {
-	root, err := doc.Parse(b, nil)
+// readEnvelope is openEnvelope for one that has been checked.
+func readEnvelope(plain []byte) (*stanza.Envelope, *stanza.Content, error) {
+	var doc xmlpull.Doc
+	root, err := doc.Parse(plain, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v", errEnvelope, err)
+		return nil, nil, fmt.Errorf("the sealed message is not an envelope of XEP-0420: %w", err)
 	}
-	if !root.Is(stanza.NSSCE, "envelope") {
-		return nil, errEnvelope
+	env, err := stanza.Parse[stanza.Envelope](root)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the sealed message is not an envelope of XEP-0420: %w", err)
 	}
-	e := &envelope{content: root.Child(stanza.NSSCE, "content")}
-	if !e.content.Valid() {
-		return nil, fmt.Errorf("%w: it has no content", errEnvelope)
+	env.From, env.To = normalOr(env.From), normalOr(env.To)
+	content, err := stanza.ParseContent(env.Content)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the content of the envelope: %w", err)
 	}
-	if v, ok := root.Child(stanza.NSSCE, "from").Attr("jid"); ok {
-		e.from = normalOr(string(v))
-	}
-	if v, ok := root.Child(stanza.NSSCE, "to").Attr("jid"); ok {
-		e.to = normalOr(string(v))
-	}
-	if v, ok := root.Child(stanza.NSSCE, "time").Attr("stamp"); ok {
-		if t, err := time.Parse(time.RFC3339Nano, string(v)); err == nil {
-			e.sent = t
-		}
-	}
-	return e, nil
+	return &env, &content, nil
 }
 
 // ref is the name by which others refer to the message.
@@ -155,140 +154,35 @@ func (m *Message) ref() string {
 	return m.ID
 }
 
-// check compares the envelope with what MLS has proven: an insider must not
-// write in another's name, nor move a message to another group.
-func (e *envelope) check(sender, group string) error {
-	if e.from != "" && e.from != sender {
-		return fmt.Errorf("the envelope says it is from %q, and %s signed it", e.from, sender)
-	}
-	if e.from == "" {
-		return errors.New("the envelope does not say who wrote it")
-	}
-	if e.sent.IsZero() {
-		return errors.New("the envelope does not say when it was written")
-	}
-	if e.to != group {
-		return fmt.Errorf("the envelope is for %q, not for this group", e.to)
-	}
-	return nil
-}
-
 // read fills the fields of m from the content.
-func (m *Message) read(content xmlpull.Element) {
-	for el := content.First(); el.Valid(); el = el.Next() {
-		m.XML = el.AppendXML(m.XML, "")
-		space, local := string(el.Space()), string(el.Local())
-		id, _ := el.Attr("id")
-		switch space {
-		case stanza.NSClient:
-			if local == "body" && m.Body == "" {
-				m.Body = string(el.Text())
-			}
-		case stanza.NSSID:
-			if local == "origin-id" {
-				m.OriginID = string(id)
-			}
-		case stanza.NSReply:
-			if local == "reply" {
-				to, _ := el.Attr("to")
-				m.ReplyTo = &Reference{ID: string(id), To: normalOr(string(to))}
-			}
-		case stanza.NSReactions:
-			if local == "reactions" {
-				m.ReactsTo = string(id)
-				m.Reactions = []string{}
-				for r := el.First(); r.Valid() && len(m.Reactions) < maxReactions; r = r.Next() {
-					if r.Is(stanza.NSReactions, "reaction") {
-						m.Reactions = append(m.Reactions, string(r.Text()))
-					}
-				}
-			}
-		case stanza.NSCorrect:
-			if local == "replace" {
-				m.Corrects = string(id)
-			}
-		case stanza.NSRetract:
-			if local == "retract" {
-				m.Retracts = string(id)
-			}
-		case stanza.NSReceipts:
-			switch local {
-			case "request":
-				m.WantsReceipt = true
-			case "received":
-				m.Received = string(id)
-			}
-		case stanza.NSMarkers:
-			switch local {
-			case "received":
-				m.Received = string(id)
-			case "displayed", "acknowledged":
-				m.Displayed = string(id)
-			}
-		case stanza.NSChatStates:
-			switch local {
-			case "active", "composing", "paused", "inactive", "gone":
-				m.ChatState = local
-			}
-		case stanza.NSFileSharing:
-			if local == "file-sharing" && len(m.Files) < maxFiles {
-				if f, err := parseFileSharing(el); err == nil {
-					m.Files = append(m.Files, *f)
-				}
-			}
+func (m *Message) read(env *stanza.Envelope, c *stanza.Content) {
+	m.XML, m.Sent = env.Content, env.Time
+	m.OriginID, m.Body = c.OriginID, c.Body()
+	if c.Reply != nil {
+		m.ReplyTo = &Reference{ID: c.Reply.ID, To: normalOr(c.Reply.To)}
+	}
+	if c.Reactions != nil {
+		m.ReactsTo = c.Reactions.ID
+		m.Reactions = append([]string{}, c.Reactions.Reactions...)
+	}
+	if c.Correction != nil {
+		m.Corrects = c.Correction.ID
+	}
+	if c.Retraction != nil {
+		m.Retracts = c.Retraction.ID
+	}
+	m.WantsReceipt, m.ChatState = c.ReceiptRequest, string(c.ChatState)
+	if c.Receipt != nil {
+		m.Received = c.Receipt.ID
+	}
+	if c.Displayed != nil {
+		m.Displayed = c.Displayed.ID
+	}
+	for i := range c.Files {
+		if f, err := fileOf(&c.Files[i]); err == nil {
+			m.Files = append(m.Files, *f)
 		}
 	}
-}
-
-const (
-	maxReactions = 64
-	maxFiles     = 64
-)
-
-// appendEnvelope appends the plain text of an application message.
-func appendEnvelope(dst []byte, from, to string, at time.Time, content []byte) []byte {
-	dst = append(dst, "<envelope xmlns='"+stanza.NSSCE+"'><content>"...)
-	dst = append(dst, content...)
-	dst = append(dst, "</content><from"...)
-	dst = xmlpull.AppendAttr(dst, "jid", from)
-	dst = append(dst, "/><to"...)
-	dst = xmlpull.AppendAttr(dst, "jid", to)
-	dst = append(dst, "/><time"...)
-	dst = xmlpull.AppendAttr(dst, "stamp", at.UTC().Format("2006-01-02T15:04:05.000Z"))
-	return append(dst, "/></envelope>"...)
-}
-
-// The functions below append one element of content each.
-
-func appendBody(dst []byte, text string) []byte {
-	dst = append(dst, "<body xmlns='jabber:client'>"...)
-	dst = xmlpull.AppendText(dst, text)
-	return append(dst, "</body>"...)
-}
-
-// appendEmpty appends <local xmlns='space' name='value' …/>.
-func appendEmpty(dst []byte, space, local string, attrs ...string) []byte {
-	dst = append(dst, '<')
-	dst = append(dst, local...)
-	dst = xmlpull.AppendAttr(dst, "xmlns", space)
-	for i := 0; i+1 < len(attrs); i += 2 {
-		if attrs[i+1] != "" {
-			dst = xmlpull.AppendAttr(dst, attrs[i], attrs[i+1])
-		}
-	}
-	return append(dst, "/>"...)
-}
-
-func appendReactions(dst []byte, id string, reactions []string) []byte {
-	dst = append(dst, "<reactions xmlns='"+stanza.NSReactions+"'"...)
-	dst = xmlpull.AppendAttr(dst, "id", id)
-	dst = append(dst, '>')
-	for _, r := range reactions {
-		dst = append(dst, "<reaction>"...)
-		dst = xmlpull.AppendText(dst, r)
-		dst = append(dst, "</reaction>"...)
-	}
-	return append(dst, "</reactions>"...)
 }
 
 // checkContent refuses XML that would break the envelope, before it is sealed.

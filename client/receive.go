@@ -13,7 +13,6 @@ import (
 	"github.com/lockstep-im/lockstep/mls"
 	"github.com/lockstep-im/lockstep/stanza"
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
-	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
 
 // This file takes a group's log entries, however they arrive, in the order of
@@ -241,16 +240,15 @@ type storedIncoming struct {
 
 // message builds what the application gets.
 func (g *Group) message(s *storedIncoming) (*Message, error) {
-	var doc xmlpull.Doc
-	env, err := parseEnvelope(&doc, s.Plain)
+	env, content, err := readEnvelope(s.Plain)
 	if err != nil {
 		return nil, err
 	}
 	m := &Message{
 		ID: s.ID, Group: g, Seq: s.Seq, Epoch: s.Epoch, Sender: s.Sender, Own: s.Sender.JID == g.c.account,
-		Time: s.Time, Sent: env.sent, Ephemeral: s.Ephemeral,
+		Time: s.Time, Ephemeral: s.Ephemeral, plain: s.Plain,
 	}
-	m.read(env.content)
+	m.read(env, content)
 	return m, nil
 }
 
@@ -407,11 +405,7 @@ func (g *Group) incoming(m *mls.ApplicationMessage, e *entry, r *received) {
 			return
 		}
 	}
-	var doc xmlpull.Doc
-	env, err := parseEnvelope(&doc, m.Data)
-	if err == nil {
-		err = env.check(w.JID, g.jid)
-	}
+	env, content, err := openEnvelope(m.Data, w.JID, g.jid)
 	if err != nil {
 		g.undecryptable(e, r, err)
 		return
@@ -421,9 +415,21 @@ func (g *Group) incoming(m *mls.ApplicationMessage, e *entry, r *received) {
 		id = fmt.Sprintf("%s/%d", g.jid, e.seq)
 	}
 	s := &storedIncoming{ID: id, Seq: e.seq, Epoch: m.Epoch, Sender: w, Time: e.stamp.UTC(), Plain: m.Data, Ephemeral: e.seq == 0}
-	out := &Message{ID: id, Group: g, Seq: e.seq, Epoch: m.Epoch, Sender: w, Own: w.JID == g.c.account, Time: s.Time, Sent: env.sent, Ephemeral: s.Ephemeral}
-	out.read(env.content)
-	g.trustMessage(env, m.Sender, w, e, r)
+	out := &Message{ID: id, Group: g, Seq: e.seq, Epoch: m.Epoch, Sender: w, Own: w.JID == g.c.account, Time: s.Time, Ephemeral: s.Ephemeral, plain: m.Data}
+	out.read(env, content)
+	if e.seq != 0 {
+		if g.seen == nil {
+			if err := g.loadSeen(); err != nil {
+				g.undecryptable(e, r, err)
+				return
+			}
+		}
+		if g.seenBefore(seenName(w, out.OriginID, m.Data), r) {
+			g.undecryptable(e, r, fmt.Errorf("it is a copy of an earlier message of %s, encrypted anew by some member", w.JID))
+			return
+		}
+	}
+	g.trustMessages(content.TrustMessages, env.Time, w, e, r)
 	if e.seq == 0 {
 		r.items = append(r.items, item{message: out})
 		return
@@ -523,7 +529,8 @@ func (g *Group) destroyed(v *stanza.Destroyed, r *received, seq uint64, at time.
 
 // forget deletes the group's secrets: it is over.
 func (g *Group) forget(r *received) {
-	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.Delete(g.row(rowBegun)), store.Delete(g.row(rowOld)), store.DeletePrefix(g.row("o/")))
+	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.Delete(g.row(rowBegun)), store.Delete(g.row(rowOld)), store.DeletePrefix(g.row("o/")), store.DeletePrefix(g.row("i/")), store.DeletePrefix(g.row("s/")))
+	g.seen = nil
 	for _, m := range g.outbox {
 		if !m.accepted && !isDone(m.done) {
 			if !m.waited {
@@ -537,7 +544,10 @@ func (g *Group) forget(r *received) {
 		g.pend.resolve(outcomeGone, ErrNotMember)
 		g.pend = nil
 	}
-	g.state, g.parent = nil, nil
+	for _, in := range g.unfinished {
+		r.put(g, &ChangeFailed{Change: in.String(), Reason: "the group is over"}, 0, time.Time{})
+	}
+	g.state, g.parent, g.unfinished = nil, nil, nil
 	g.accounts = make(map[string]int)
 	r.flush = true
 }

@@ -86,6 +86,11 @@ func (g *Group) CipherSuite() mls.CipherSuite {
 // this client, or another owner's, goes on by itself. Everybody gets a
 // [Reinitialised] event and keeps the [Group]; sending waits meanwhile.
 func (g *Group) ReInit(ctx context.Context, suite mls.CipherSuite) error {
+	return g.do(ctx, &intent{Op: opReInit, Suite: suite})
+}
+
+func (g *Group) reinit(ctx context.Context, in *intent) error {
+	suite := in.Suite
 	if _, err := g.c.identityFor(suite); err != nil {
 		return err
 	}
@@ -107,7 +112,7 @@ func (g *Group) ReInit(ctx context.Context, suite mls.CipherSuite) error {
 	limits := g.c.limitsOf(ctx, g.host)
 	id := make([]byte, 32)
 	crand.Read(id)
-	err := g.commit(ctx, func() (*mls.CommitOptions, error) {
+	err := g.change(ctx, in, func() (*mls.CommitOptions, error) {
 		if slices.ContainsFunc(g.otherAccounts(g.state), func(a string) bool { return !slices.Contains(others, a) }) {
 			return nil, errors.New("client: somebody has joined meanwhile: try again")
 		}
@@ -298,7 +303,8 @@ func (g *Group) beginSuccessor(ctx context.Context) error {
 	err = g.c.createAt(ctx, g.host, &stanza.CreateGroup{Local: local, Previous: previous, GroupInfo: stanza.Object{Bytes: next.GroupInfo}}, &made)
 	g.c.fail("reinit-created")
 	var refused *stanza.Error
-	if errors.As(err, &refused) && refused.Condition == stanza.Conflict {
+	var outside *stanza.NotAMember // in the group that somebody has begun this device is not yet
+	if errors.As(err, &refused) && refused.Condition == stanza.Conflict || errors.As(err, &outside) {
 		g.mu.Lock()
 		ticket := g.b.add(store.Delete(g.row(rowBegun)))
 		g.mu.Unlock()
@@ -429,10 +435,10 @@ func (g *Group) addOldMembers(ctx context.Context, anyway bool) error {
 		}
 	}
 	build := func() (*mls.CommitOptions, error) { return g.buildAdd(res) }
-	err := g.commitWhen(ctx, g.usableSuccessor, build)
+	err := g.commitWhen(ctx, g.usableSuccessor, nil, build)
 	if isPackageFault(err) {
 		res.oneByOne = true
-		err = g.commitWhen(ctx, g.usableSuccessor, build)
+		err = g.commitWhen(ctx, g.usableSuccessor, nil, build)
 	}
 	if err != nil {
 		return err

@@ -61,7 +61,15 @@ func (g *Group) newRow(kind string) string {
 // Send sends text and returns when the delivery service has accepted it. If ctx
 // ends before that the error is a [*QueuedError] and the message goes out later.
 func (g *Group) Send(ctx context.Context, text string) (*Sent, error) {
-	return g.send(ctx, appendBody(nil, text))
+	return g.send(ctx, appendAll(nil, &stanza.Body{Text: text}))
+}
+
+// appendAll appends elements of content.
+func appendAll(dst []byte, elements ...stanza.Payload) []byte {
+	for _, el := range elements {
+		dst = el.Append(dst)
+	}
+	return dst
 }
 
 // SendContent sends payload elements as they are: complete XML elements with
@@ -75,38 +83,36 @@ func (g *Group) SendContent(ctx context.Context, xml []byte) (*Sent, error) {
 
 // Reply answers a message (XEP-0461).
 func (g *Group) Reply(ctx context.Context, to *Message, text string) (*Sent, error) {
-	b := appendBody(nil, text)
-	return g.send(ctx, appendEmpty(b, stanza.NSReply, "reply", "to", to.Sender.JID, "id", to.ref()))
+	return g.send(ctx, appendAll(nil, &stanza.Body{Text: text}, &stanza.Reply{To: to.Sender.JID, ID: to.ref()}))
 }
 
 // React sets this account's reactions to a message (XEP-0444); none takes them
 // back.
 func (g *Group) React(ctx context.Context, to *Message, reactions ...string) (*Sent, error) {
-	return g.send(ctx, appendReactions(nil, to.ref(), reactions))
+	return g.send(ctx, appendAll(nil, &stanza.Reactions{ID: to.ref(), Reactions: reactions}))
 }
 
 // Correct replaces an own earlier message (XEP-0308), by its OriginID.
 func (g *Group) Correct(ctx context.Context, originID, text string) (*Sent, error) {
-	b := appendBody(nil, text)
-	return g.send(ctx, appendEmpty(b, stanza.NSCorrect, "replace", "id", originID))
+	return g.send(ctx, appendAll(nil, &stanza.Body{Text: text}, &stanza.Correction{ID: originID}))
 }
 
 // Retract takes an earlier message back (XEP-0424), by its OriginID: an own
 // one, or, as an admin or owner, anybody's. Others may have read and kept it.
 func (g *Group) Retract(ctx context.Context, originID string) (*Sent, error) {
-	return g.send(ctx, appendEmpty(nil, stanza.NSRetract, "retract", "id", originID))
+	return g.send(ctx, appendAll(nil, &stanza.Retraction{ID: originID}))
 }
 
 // MarkReceived tells that this device has the message (XEP-0184).
 func (g *Group) MarkReceived(ctx context.Context, m *Message) error {
-	_, err := g.send(ctx, appendEmpty(nil, stanza.NSReceipts, "received", "id", m.ref()))
+	_, err := g.send(ctx, appendAll(nil, &stanza.Receipt{ID: m.ref()}))
 	return err
 }
 
 // MarkDisplayed tells that a person has seen everything up to the message
 // (XEP-0333).
 func (g *Group) MarkDisplayed(ctx context.Context, m *Message) error {
-	_, err := g.send(ctx, appendEmpty(nil, stanza.NSMarkers, "displayed", "id", m.ref()))
+	_, err := g.send(ctx, appendAll(nil, &stanza.Displayed{ID: m.ref()}))
 	return err
 }
 
@@ -114,12 +120,13 @@ func (g *Group) MarkDisplayed(ctx context.Context, m *Message) error {
 // (XEP-0085): "active", "composing", "paused", "inactive" or "gone". It is not
 // kept, and a failure is only worth knowing.
 func (g *Group) SetChatState(ctx context.Context, state string) error {
-	switch state {
-	case "active", "composing", "paused", "inactive", "gone":
+	s := stanza.ChatState(state)
+	switch s {
+	case stanza.StateActive, stanza.StateComposing, stanza.StatePaused, stanza.StateInactive, stanza.StateGone:
 	default:
 		return fmt.Errorf("client: %q is no chat state", state)
 	}
-	return g.sendEphemeral(ctx, appendEmpty(nil, stanza.NSChatStates, state))
+	return g.sendEphemeral(ctx, appendAll(nil, &s))
 }
 
 // SendFile announces an uploaded file; see [Client.Upload]. caption may be
@@ -127,9 +134,9 @@ func (g *Group) SetChatState(ctx context.Context, state string) error {
 func (g *Group) SendFile(ctx context.Context, f *File, caption string) (*Sent, error) {
 	var b []byte
 	if caption != "" {
-		b = appendBody(b, caption)
+		b = appendAll(b, &stanza.Body{Text: caption})
 	}
-	return g.send(ctx, f.appendXML(b))
+	return g.send(ctx, appendAll(b, f.sharing()))
 }
 
 // UploadAndSend is Upload and SendFile in one.
@@ -221,9 +228,9 @@ func (g *Group) permitted() error {
 // Called with the lock held.
 func (g *Group) seal(content []byte, origin string, at time.Time) (*mls.Message, []store.Op, error) {
 	if origin != "" {
-		content = appendEmpty(content[:len(content):len(content)], stanza.NSSID, "origin-id", "id", origin)
+		content = appendAll(content[:len(content):len(content)], &stanza.OriginID{ID: origin})
 	}
-	plain := appendEnvelope(nil, g.c.account, g.jid, at, content)
+	plain := (&stanza.Envelope{Content: content, From: g.c.account, To: g.jid, Time: at.Truncate(time.Millisecond)}).Append(nil)
 	m, err := g.state.Seal(plain, g.aad())
 	if err != nil {
 		return nil, nil, fmt.Errorf("client: sealing: %w", err)

@@ -112,6 +112,9 @@ func (c *Client) startServices(ctx context.Context) {
 			return
 		}
 		c.noteError(err)
+		if errors.Is(err, ErrNoService) {
+			c.withoutHome(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -299,12 +302,12 @@ func (s *service) answered(r stanza.Ready, err error) {
 // checkReady tells the application when everything has been caught up.
 func (c *Client) checkReady() {
 	c.mu.Lock()
-	if c.isReady || c.link == nil || c.home == "" {
+	if c.isReady || c.link == nil || c.home == "" && !c.noHome {
 		c.mu.Unlock()
 		return
 	}
 	home := c.services[c.home]
-	if home == nil {
+	if home == nil && !c.noHome {
 		c.mu.Unlock()
 		return
 	}
@@ -320,10 +323,10 @@ func (c *Client) checkReady() {
 	c.isReady = true
 	c.lastErr = nil
 	close(c.ready)
-	local := c.link.local().String()
+	local, service := c.link.local().String(), c.home
 	c.mu.Unlock()
-	c.log.Info("online", "jid", local, "service", home.jid)
-	c.emit(&Online{JID: local, Service: home.jid})
+	c.log.Info("online", "jid", local, "service", service)
+	c.emit(&Online{JID: local, Service: service})
 }
 
 // syncService reads the service's index of the account's groups and brings

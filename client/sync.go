@@ -75,6 +75,7 @@ func (g *Group) fetchLoop() {
 			g.settlePending()
 			g.considerProposals()
 			g.considerReInit()
+			g.redoIntents()
 		}
 		if !again {
 			return

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/lockstep-im/lockstep/client/store"
-	"github.com/lockstep-im/lockstep/mls"
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
@@ -37,15 +36,11 @@ type cachedTrust struct {
 	Time        time.Time `json:"time"`
 }
 
-// trustMessage takes the trust messages in an envelope. Called with the
-// group's lock held.
-func (g *Group) trustMessage(env *envelope, _ mls.Member, by Who, e *entry, r *received) {
-	for el := env.content.First(); el.Valid(); el = el.Next() {
-		if !el.Is(stanza.NSTrust, "trust-message") {
-			continue
-		}
-		tm, err := stanza.Parse[stanza.TrustMessage](el)
-		if err != nil || tm.Usage != stanza.NSTrustProtocol || tm.Encryption != stanza.NSMLS {
+// trustMessages takes the trust messages in an envelope. Called with the group's
+// lock held.
+func (g *Group) trustMessages(list []stanza.TrustMessage, sent time.Time, by Who, e *entry, r *received) {
+	for _, tm := range list {
+		if tm.Usage != stanza.NSTrustProtocol || tm.Encryption != stanza.NSMLS {
 			continue
 		}
 		for _, o := range tm.Owners {
@@ -54,10 +49,10 @@ func (g *Group) trustMessage(env *envelope, _ mls.Member, by Who, e *entry, r *r
 				continue // nobody vouches for others
 			}
 			for _, id := range o.Trust {
-				g.takeTrust(by, owner, id, Verified, env.sent, e, r)
+				g.takeTrust(by, owner, id, Verified, sent, e, r)
 			}
 			for _, id := range o.Distrust {
-				g.takeTrust(by, owner, id, Distrusted, env.sent, e, r)
+				g.takeTrust(by, owner, id, Distrusted, sent, e, r)
 			}
 		}
 	}
