@@ -67,6 +67,30 @@ func credentialUser(c *mls.Credential) (string, error) {
 	return user, nil
 }
 
+// accounts is the service's mls.Authenticator. Whether a certificate is valid is for
+// members to judge; that a leaf stays its account's is not theirs alone.
+type accounts struct{}
+
+var _ mls.Authenticator = accounts{}
+
+// ValidateCredential takes every credential: its account is compared with the
+// sender's where a request has one.
+func (accounts) ValidateCredential(mls.Credential, []byte, mls.CredentialUse) error { return nil }
+
+// ValidateSuccessor lets a device renew its certificate, or change to another kind
+// of credential, and never its account.
+func (accounts) ValidateSuccessor(old, new *mls.LeafNode) error {
+	was, err := credentialUser(&old.Credential)
+	if err != nil {
+		return err
+	}
+	is, err := credentialUser(&new.Credential)
+	if err == nil && was != is {
+		err = fmt.Errorf("component: the leaf of %s would become one of %s", was, is)
+	}
+	return err
+}
+
 var (
 	oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
 	oidXMPPAddr       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 5} // RFC 6120 §13.7.1.4

@@ -238,7 +238,7 @@ func New(c Config) (*Service, error) {
 	for _, suite := range c.Suites {
 		s.suites[suite] = true
 	}
-	s.mlsConf = &mls.Config{Rand: s.rand, Time: s.now, Suites: c.Suites}
+	s.mlsConf = &mls.Config{Rand: s.rand, Time: s.now, Suites: c.Suites, Authenticator: accounts{}}
 	s.base, s.stop = context.WithCancel(context.Background())
 	out := newOutQueue(limits.AnswerQueue, limits.EventQueue)
 	s.link = &link{
