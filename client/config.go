@@ -112,6 +112,11 @@ type Config struct {
 	// reinitTurn replaces the time that owners wait for each other to continue a
 	// group, and six of it that members wait for their Welcome.
 	reinitTurn time.Duration
+	// pingEvery replaces the silence after which a service is asked whether it
+	// still knows the session.
+	pingEvery time.Duration
+	// forge changes what is sealed, for tests of insiders.
+	forge func(plain []byte) []byte
 	// lawless makes a member that breaks the group's rules, for tests.
 	lawless bool
 }

@@ -39,3 +39,9 @@ func SetDialTimeout(cfg *Config, d time.Duration) { cfg.dialTimeout = d }
 
 // SetReInitTurn makes owners wait d for each other to continue a group.
 func SetReInitTurn(cfg *Config, d time.Duration) { cfg.reinitTurn = d }
+
+// SetPing makes a client ask a silent service every d.
+func SetPing(cfg *Config, d time.Duration) { cfg.pingEvery = d }
+
+// SetForge makes a client that seals fn of what it is given to send.
+func SetForge(cfg *Config, fn func(plain []byte) []byte) { cfg.forge = fn }

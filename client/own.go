@@ -253,10 +253,22 @@ func (g *Group) renewIdentity(ctx context.Context) error {
 	if me == nil {
 		return nil
 	}
-	if err := g.vouchFor(ctx, me.Key.Public()); err != nil {
-		// Without it others ask their users to compare again: no reason to stay
-		// with the old key.
-		g.c.log.Info("could not vouch for the new key", "group", g.jid, "error", err)
+	fp := Fingerprint(me.Key.Public())
+	g.mu.Lock()
+	told := g.meta.Vouched == fp
+	g.mu.Unlock()
+	if !told {
+		if err := g.vouchFor(ctx, me.Key.Public()); err != nil {
+			// Without it others ask their users to compare again: no reason to
+			// stay with the old key.
+			g.c.log.Info("could not vouch for the new key", "group", g.jid, "error", err)
+		} else {
+			g.mu.Lock()
+			g.meta.Vouched = fp
+			g.b.add(g.metaOp())
+			g.flushSoon()
+			g.mu.Unlock()
+		}
 	}
 	return g.UpdateKeys(ctx)
 }

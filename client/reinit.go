@@ -154,7 +154,15 @@ func (g *Group) successorExtensions(suite mls.CipherSuite, sender []byte) (mls.E
 	if st.Group == nil || st.Roles == nil {
 		return nil, errors.New("client: the group has no group or roles component")
 	}
-	x, err := groupExtensions(st.Group, st.Roles, sender)
+	// Who is a member by being in the tree is in no tree until the Welcome, and
+	// may have to come in from outside.
+	roles := st.Roles
+	for a := range g.accounts {
+		if _, has := roles.Entries[a]; !has {
+			roles = roles.With(a, roles.Of(a, true))
+		}
+	}
+	x, err := groupExtensions(st.Group, roles, sender)
 	if err != nil {
 		return nil, err
 	}

@@ -231,6 +231,9 @@ func (g *Group) seal(content []byte, origin string, at time.Time) (*mls.Message,
 		content = appendAll(content[:len(content):len(content)], &stanza.OriginID{ID: origin})
 	}
 	plain := (&stanza.Envelope{Content: content, From: g.c.account, To: g.jid, Time: at.Truncate(time.Millisecond)}).Append(nil)
+	if g.c.cfg.forge != nil {
+		plain = g.c.cfg.forge(plain)
+	}
 	m, err := g.state.Seal(plain, g.aad())
 	if err != nil {
 		return nil, nil, fmt.Errorf("client: sealing: %w", err)

@@ -197,7 +197,7 @@ func (s *service) run(ctx context.Context) {
 		s.synced = s.synced || err == nil
 		s.mu.Unlock()
 		s.c.checkReady()
-		timer := time.NewTimer(servicePing/2 + rand.N(servicePing))
+		timer := time.NewTimer(s.c.pingWait())
 		if err != nil {
 			s.c.noteError(fmt.Errorf("client: synchronising with %s: %w", s.jid, err))
 			timer.Reset(wait/2 + rand.N(wait))
@@ -219,11 +219,20 @@ func (s *service) run(ctx context.Context) {
 				if err != nil || !s.alive(ctx) {
 					break quiet
 				}
-				timer.Reset(servicePing/2 + rand.N(servicePing))
+				timer.Reset(s.c.pingWait())
 			}
 		}
 		timer.Stop()
 	}
+}
+
+// pingWait is how long a quiet session is left alone.
+func (c *Client) pingWait() time.Duration {
+	every := servicePing
+	if c.cfg.pingEvery > 0 {
+		every = c.cfg.pingEvery
+	}
+	return every/2 + rand.N(every/2)
 }
 
 // alive asks the service whether it still knows the session: it answers a ping

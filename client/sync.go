@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lockstep-im/lockstep/stanza"
@@ -272,7 +273,8 @@ func (g *Group) fetchFailed(err error, after uint64) error {
 	case errors.As(err, &refused):
 		switch refused.Condition {
 		case stanza.Gone:
-			g.update(func(r *received) { g.destroyed(&stanza.Destroyed{Reason: refused.Text}, r, 0, time.Time{}) })
+			next := normalOr(strings.TrimPrefix(refused.Address, "xmpp:"))
+			g.update(func(r *received) { g.destroyed(&stanza.Destroyed{JID: next, Reason: refused.Text}, r, 0, time.Time{}) })
 			return nil
 		case stanza.ItemNotFound:
 			// A group that the service does not know: it has lost it, or never

@@ -31,7 +31,7 @@ import (
 // person of a scenario. "legacy" verbs go to a plain client of the same account.
 //
 //	online, ready, offline (in order), kill (at once, as a crash), forget (loses its state),
-//	backup, restore (of its state), suite N|pq, service SERVER, keypackages N
+//	backup, restore (of its state), suite N|pq, suites N..., service SERVER, keypackages N
 //	create GROUP [open] [private] [suite=N], invite, remove, leave, join, destroy
 //	role GROUP WHO ROLE, ban GROUP WHO, rename, update, churn GROUP N, reinit GROUP suite=N
 //	send, say GROUP N "text" (N numbered messages), sendlong GROUP BYTES, reply, react,
@@ -49,6 +49,7 @@ type member struct {
 	files    map[string]*client.File
 	messages []*client.Message
 	suite    mls.CipherSuite
+	suites   []mls.CipherSuite
 	service  string
 	stock    int
 	legacy   play.Actor
@@ -89,7 +90,7 @@ func (m *member) start() (*client.Client, error) {
 			nc, err := m.part.Dial(ctx)
 			return nc, true, err
 		},
-		TLS: m.part.Host.TLS(), StorePath: m.storePath(), Service: m.service, CipherSuite: m.suite, KeyPackages: m.stock,
+		TLS: m.part.Host.TLS(), StorePath: m.storePath(), Service: m.service, CipherSuite: m.suite, Suites: m.suites, KeyPackages: m.stock,
 		UpdateInterval: -1, UpdateMessages: -1, Log: logger(m.part.Name),
 	})
 	if err != nil {
@@ -172,7 +173,7 @@ func (m *member) State(jid string) (string, error) {
 	return fmt.Sprintf("epoch %d authenticator %s", g.Epoch(), hex.EncodeToString(sum[:6])), nil
 }
 
-var arity = map[string]int{"suite": 1, "service": 1, "keypackages": 1, "create": 1, "invite": 2, "remove": 2, "leave": 1, "join": 1,
+var arity = map[string]int{"suite": 1, "suites": 1, "service": 1, "keypackages": 1, "create": 1, "invite": 2, "remove": 2, "leave": 1, "join": 1,
 	"destroy": 1, "role": 3, "ban": 2, "rename": 2, "update": 1, "churn": 2, "reinit": 2, "send": 2, "say": 3, "sendlong": 2, "reply": 3,
 	"react": 3, "sendfile": 3, "download": 3, "members": 2, "size": 2, "devices": 2, "insuite": 2, "ordered": 3, "trust": 1, "distrust": 1, "legacy": 1}
 
@@ -200,6 +201,16 @@ func (m *member) Do(ctx context.Context, verb string, args []string) error {
 		s, err := suite(args[0])
 		m.suite = s
 		return err
+	case "suites":
+		m.suites = nil
+		for _, a := range args {
+			s, err := suite(a)
+			if err != nil {
+				return err
+			}
+			m.suites = append(m.suites, s)
+		}
+		return nil
 	case "service":
 		h := m.part.Play.Hosts[args[0]]
 		if h == nil {
@@ -332,13 +343,7 @@ func (m *member) inGroup(ctx context.Context, c *client.Client, g *client.Group,
 		if err != nil {
 			return err
 		}
-		r, ok := any(g).(interface {
-			ReInit(context.Context, mls.CipherSuite) error
-		})
-		if !ok {
-			return errors.New("this client cannot reinitialise a group")
-		}
-		return r.ReInit(ctx, s)
+		return g.ReInit(ctx, s)
 	case "send":
 		_, err := g.Send(ctx, args[0])
 		return err
@@ -431,11 +436,7 @@ func (m *member) looked(g *client.Group, verb string, args []string) error {
 			return fmt.Errorf("%d devices, want %s", len(list), args[0])
 		}
 	case "insuite":
-		r, ok := any(g).(interface{ CipherSuite() mls.CipherSuite })
-		if !ok {
-			return errors.New("this client does not tell a group's suite")
-		}
-		if s := strconv.Itoa(int(r.CipherSuite())); s != args[0] {
+		if s := strconv.Itoa(int(g.CipherSuite())); s != args[0] {
 			return fmt.Errorf("suite %s, want %s", s, args[0])
 		}
 	default:
@@ -593,6 +594,13 @@ func (m *member) happened(e client.Event) {
 		}
 	case *client.Online:
 		text = e.JID
+	case *client.Reinitialised:
+		text = fmt.Sprintf("from %d to %d", e.Old, e.New)
+		if e.Proven {
+			text += " proven"
+		}
+	case *client.ChangeFailed:
+		text = e.Change + ": " + e.Reason
 	case *client.HistoryLost:
 		text = fmt.Sprintf("%d to %d", e.From, e.To)
 	}

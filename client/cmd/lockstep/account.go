@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,20 +22,22 @@ import (
 
 	"github.com/lockstep-im/lockstep/client"
 	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/mls"
 )
 
 // fileConfig is the configuration file. It holds no password, only where one
 // is.
 type fileConfig struct {
-	Account      string `toml:"account"`
-	PasswordFile string `toml:"password-file"`
-	Server       string `toml:"server"`
-	DirectTLS    bool   `toml:"direct-tls"`
-	CAFile       string `toml:"ca-file"`
-	Service      string `toml:"service"`
-	State        string `toml:"state"`
-	StateKeyFile string `toml:"state-key-file"`
-	Strict       bool   `toml:"strict"`
+	Account      string   `toml:"account"`
+	PasswordFile string   `toml:"password-file"`
+	Server       string   `toml:"server"`
+	DirectTLS    bool     `toml:"direct-tls"`
+	CAFile       string   `toml:"ca-file"`
+	Service      string   `toml:"service"`
+	State        string   `toml:"state"`
+	StateKeyFile string   `toml:"state-key-file"`
+	Strict       bool     `toml:"strict"`
+	Suites       []string `toml:"suites"`
 }
 
 // configure fills what the command line and the environment leave open from
@@ -78,6 +81,9 @@ func (a *app) configure() error {
 	set(&c.StateKeyFile, f.StateKeyFile)
 	c.DirectTLS = c.DirectTLS || f.DirectTLS
 	c.Strict = c.Strict || f.Strict
+	if c.Suites == nil {
+		c.Suites = f.Suites
+	}
 	return nil
 }
 
@@ -113,6 +119,13 @@ func (a *app) clientConfig() (client.Config, error) {
 			return cfg, fmt.Errorf("%s does not hold %d hexadecimal digits: make one with openssl rand -hex %d", c.StateKeyFile, 2*store.KeySize, store.KeySize)
 		}
 		cfg.StoreKey = key
+	}
+	for _, s := range c.Suites {
+		n, err := strconv.ParseUint(s, 0, 16)
+		if err != nil || !mls.CipherSuite(n).Known() {
+			return cfg, fmt.Errorf("%q is no number of a cipher suite that is known here", s)
+		}
+		cfg.Suites = append(cfg.Suites, mls.CipherSuite(n))
 	}
 	if c.Strict {
 		cfg.Trust = client.StrictTrust()

@@ -73,9 +73,9 @@ func (m *chat) line(l *line) string {
 	at := styleFaint.Render(l.Time.Local().Format("15:04"))
 	wrap := lipgloss.NewStyle().Width(max(m.bodyWidth()-1, 10))
 	if l.From == "" {
-		text := "* " + clean(l.Text)
+		text := "* " + shown(l.Text)
 		if l.Alarm {
-			return wrap.Render(at + " " + styleAlarm.Render("! "+clean(l.Text)))
+			return wrap.Render(at + " " + styleAlarm.Render("! "+shown(l.Text)))
 		}
 		return wrap.Render(at + " " + styleFaint.Render(text))
 	}
@@ -95,7 +95,7 @@ func (m *chat) line(l *line) string {
 	if l.state != "" {
 		state = " " + styleFaint.Render(l.state)
 	}
-	return wrap.Render(fmt.Sprintf("%s %s%s %s%s", at, style.Render(clean(name)), mark, clean(l.Text), state))
+	return wrap.Render(fmt.Sprintf("%s %s%s %s%s", at, style.Render(shown(name)), mark, shown(l.Text), state))
 }
 
 // View draws everything.
@@ -129,7 +129,7 @@ func (m *chat) View() string {
 func (m *chat) viewRooms(height int) string {
 	var lines []string
 	for i, r := range m.rooms {
-		text := clean(r.title())
+		text := shown(r.title())
 		if r.invited != "" {
 			text = "✉ " + text
 		}
@@ -195,7 +195,7 @@ func (m *chat) viewMembers(height int) string {
 		if a.role != "member" {
 			more += " " + a.role
 		}
-		lines = append(lines, mark+" "+lipgloss.NewStyle().MaxWidth(membersWidth-4).Render(clean(a.jid)+styleFaint.Render(more)))
+		lines = append(lines, mark+" "+lipgloss.NewStyle().MaxWidth(membersWidth-4).Render(shown(a.jid)+styleFaint.Render(more)))
 	}
 	lines = append(lines, "", styleFaint.Render("✓ verified   ✗ not trusted"))
 	if len(lines) > height {

@@ -37,18 +37,19 @@ import (
 // cli is the command line. Options of the account can also come from the
 // environment and the configuration file, in that order.
 type cli struct {
-	Account      string `short:"a" placeholder:"JID" env:"LOCKSTEP_ACCOUNT" help:"The account, such as romeo@montague.lit."`
-	PasswordFile string `placeholder:"FILE" env:"LOCKSTEP_PASSWORD_FILE" help:"Read the password from FILE. Default: $$LOCKSTEP_PASSWORD, or a prompt."`
-	Server       string `placeholder:"HOST:PORT" env:"LOCKSTEP_SERVER" help:"Connect there instead of where DNS says."`
-	DirectTLS    bool   `name:"direct-tls" env:"LOCKSTEP_DIRECT_TLS" help:"The server expects TLS at once."`
-	Plaintext    bool   `env:"LOCKSTEP_PLAINTEXT" help:"Go on without TLS. Only for a server on this machine."`
-	CAFile       string `name:"ca-file" placeholder:"FILE" env:"LOCKSTEP_CA_FILE" help:"Trust the certificate authorities in FILE, PEM, and no others."`
-	Service      string `placeholder:"JID" env:"LOCKSTEP_SERVICE" help:"The delivery service. Default: discovered."`
-	State        string `placeholder:"FILE" env:"LOCKSTEP_STATE" help:"Where keys and groups are kept. Default: in $$XDG_DATA_HOME/lockstep."`
-	StateKeyFile string `name:"state-key-file" placeholder:"FILE" env:"LOCKSTEP_STATE_KEY_FILE" help:"Encrypt the state with the 32-byte key in FILE, 64 hexadecimal digits."`
-	Strict       bool   `env:"LOCKSTEP_STRICT" help:"Trust only verified devices."`
-	Config       string `placeholder:"FILE" env:"LOCKSTEP_CONFIG" help:"Configuration file. Default: $$XDG_CONFIG_HOME/lockstep/config.toml."`
-	Verbose      bool   `short:"v" help:"Tell on standard error what happens."`
+	Account      string   `short:"a" placeholder:"JID" env:"LOCKSTEP_ACCOUNT" help:"The account, such as romeo@montague.lit."`
+	PasswordFile string   `placeholder:"FILE" env:"LOCKSTEP_PASSWORD_FILE" help:"Read the password from FILE. Default: $$LOCKSTEP_PASSWORD, or a prompt."`
+	Server       string   `placeholder:"HOST:PORT" env:"LOCKSTEP_SERVER" help:"Connect there instead of where DNS says."`
+	DirectTLS    bool     `name:"direct-tls" env:"LOCKSTEP_DIRECT_TLS" help:"The server expects TLS at once."`
+	Plaintext    bool     `env:"LOCKSTEP_PLAINTEXT" help:"Go on without TLS. Only for a server on this machine."`
+	CAFile       string   `name:"ca-file" placeholder:"FILE" env:"LOCKSTEP_CA_FILE" help:"Trust the certificate authorities in FILE, PEM, and no others."`
+	Service      string   `placeholder:"JID" env:"LOCKSTEP_SERVICE" help:"The delivery service. Default: discovered."`
+	Suites       []string `placeholder:"SUITE" env:"LOCKSTEP_SUITES" help:"Numbers of further cipher suites in which others can add this device, such as 0x0003. Default: 0x0001."`
+	State        string   `placeholder:"FILE" env:"LOCKSTEP_STATE" help:"Where keys and groups are kept. Default: in $$XDG_DATA_HOME/lockstep."`
+	StateKeyFile string   `name:"state-key-file" placeholder:"FILE" env:"LOCKSTEP_STATE_KEY_FILE" help:"Encrypt the state with the 32-byte key in FILE, 64 hexadecimal digits."`
+	Strict       bool     `env:"LOCKSTEP_STRICT" help:"Trust only verified devices."`
+	Config       string   `placeholder:"FILE" env:"LOCKSTEP_CONFIG" help:"Configuration file. Default: $$XDG_CONFIG_HOME/lockstep/config.toml."`
+	Verbose      bool     `short:"v" help:"Tell on standard error what happens."`
 
 	Demo    demoCmd    `cmd:"" help:"Play a short story on this machine that shows what lockstep does, and check it."`
 	Chat    chatCmd    `cmd:"" help:"Talk in a terminal window."`

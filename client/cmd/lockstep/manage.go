@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
 	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/mls"
 	"github.com/lockstep-im/lockstep/stanza"
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
@@ -29,6 +32,8 @@ type groupCmd struct {
 	Leave   groupLeaveCmd   `cmd:"" help:"Leave a group."`
 	Rekey   groupRekeyCmd   `cmd:"" help:"Change this device's keys in a group now."`
 	Rejoin  groupRejoinCmd  `cmd:"" help:"Give the state of a group up and come back with new keys."`
+	ReInit  groupReInitCmd  `cmd:"" name:"reinit" help:"Let a group go on with another cipher suite."`
+	Report  groupReportCmd  `cmd:"" help:"Report a member to the operator of the group's service."`
 	Destroy groupDestroyCmd `cmd:"" help:"End a group for everybody."`
 }
 
@@ -79,7 +84,7 @@ func (c *groupListCmd) Run(a *app) error {
 		for _, g := range s.Groups() {
 			role, _ := g.Role("")
 			members, _ := g.Members()
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d devices\tepoch %d\n", g.JID(), clean(g.Name()), role, len(members), g.Epoch())
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d devices\tepoch %d\n", g.JID(), shown(g.Name()), role, len(members), g.Epoch())
 		}
 		for _, inv := range s.Invitations() {
 			fmt.Fprintf(w, "%s\tinvitation by %s: lockstep group accept, or decline\n", inv.Group, inv.By)
@@ -306,6 +311,52 @@ func (c *groupRejoinCmd) Run(a *app) error {
 	return a.with(c.Group, func(ctx context.Context, _ *session, g *client.Group) error { return g.Rejoin(ctx) })
 }
 
+type groupReInitCmd struct {
+	Group string `arg:"" help:"The group."`
+	Suite string `required:"" placeholder:"SUITE" help:"Number of the cipher suite, such as 0x0003."`
+}
+
+// Run reinitialises.
+func (c *groupReInitCmd) Run(a *app) error {
+	n, err := strconv.ParseUint(c.Suite, 0, 16)
+	if err != nil {
+		return fmt.Errorf("%q is no number of a cipher suite", c.Suite)
+	}
+	suite := mls.CipherSuite(n)
+	return a.with(c.Group, func(ctx context.Context, _ *session, g *client.Group) error {
+		if err := g.ReInit(ctx, suite); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "%s goes on with %v\n", g.JID(), g.CipherSuite())
+		return nil
+	})
+}
+
+type groupReportCmd struct {
+	Group     string `arg:"" help:"The group."`
+	User      string `required:"" placeholder:"JID" help:"Who is reported."`
+	Reason    string `enum:"abuse,spam" default:"abuse" help:"abuse or spam."`
+	Seq       uint64 `placeholder:"N" help:"Place of the message in the group's log, as lockstep listen --json tells it."`
+	Text      string `help:"Words for the operator."`
+	Plaintext string `type:"existingfile" placeholder:"FILE" help:"Show the operator what was said: the contents of FILE. Nothing is shown without."`
+}
+
+// Run reports.
+func (c *groupReportCmd) Run(a *app) error {
+	r := client.AbuseReport{User: c.User, Reason: client.ReasonAbuse, Seq: c.Seq, Text: c.Text}
+	if c.Reason == "spam" {
+		r.Reason = client.ReasonSpam
+	}
+	if c.Plaintext != "" {
+		b, err := os.ReadFile(c.Plaintext)
+		if err != nil {
+			return err
+		}
+		r.Plaintext = b
+	}
+	return a.with(c.Group, func(ctx context.Context, _ *session, g *client.Group) error { return g.ReportAbuse(ctx, r) })
+}
+
 type groupDestroyCmd struct {
 	Group  string `arg:"" help:"The group."`
 	Reason string `help:"Told to the members."`
@@ -321,6 +372,7 @@ func (c *groupDestroyCmd) Run(a *app) error {
 type deviceCmd struct {
 	List   deviceListCmd   `cmd:"" help:"List this account's devices."`
 	Remove deviceRemoveCmd `cmd:"" help:"Remove a device of this account from all groups."`
+	Rotate deviceRotateCmd `cmd:"" help:"Give this device new signature keys, in all groups."`
 	Logout deviceLogoutCmd `cmd:"" help:"Take this device's key packages back, so that nobody adds it any more."`
 }
 
@@ -382,6 +434,22 @@ func (c *deviceRemoveCmd) Run(a *app) error {
 		return errors.New("this is the device itself: use lockstep group leave and lockstep device logout")
 	}
 	return s.RemoveOwnDevice(a.ctx, id)
+}
+
+type deviceRotateCmd struct{}
+
+// Run rotates keys.
+func (deviceRotateCmd) Run(a *app) error {
+	s, err := a.online(nil, nil)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.RotateSignatureKey(a.ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "this device's key is now %s\n", client.FormatFingerprint(s.Fingerprint()))
+	return nil
 }
 
 type deviceLogoutCmd struct{}

@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/mls"
 )
 
 type sendCmd struct {
@@ -302,6 +303,18 @@ func clean(s string) string {
 	}, s)
 }
 
+// shown is a stranger's name or text inside a line of this program: one that reads
+// from right to left is isolated, so that it moves nothing around it (UAX #9).
+func shown(s string) string {
+	s = clean(s)
+	for _, r := range s {
+		if unicode.In(r, unicode.Hebrew, unicode.Arabic, unicode.Syriac, unicode.Thaana, unicode.Nko, unicode.Samaritan, unicode.Mandaic, unicode.Adlam) {
+			return "\u2068" + s + "\u2069" // first strong isolate … pop
+		}
+	}
+	return s
+}
+
 // alarm reports whether an event says that somebody lied.
 func alarm(e client.Event) bool {
 	switch e.(type) {
@@ -381,6 +394,16 @@ func eventLine(e client.Event) string {
 		s = "a message from before was refused: " + v.Reason
 	case *client.TrustChanged:
 		s = fmt.Sprintf("%s says that a key of %s is %s", v.By.JID, v.Device.JID, v.Device.Trust)
+	case *client.Reinitialised:
+		s = fmt.Sprintf("the group goes on with the cipher suite %v (was %v)", mls.CipherSuite(v.New), mls.CipherSuite(v.Old))
+		if !v.Proven {
+			s += "; nothing proves that it is the same group: compare /code"
+		}
+		if len(v.Missing) > 0 {
+			s += "; not in it yet: " + names(v.Missing)
+		}
+	case *client.ChangeFailed:
+		s = "a change from before could not be made: " + v.Change + ": " + v.Reason
 	case *client.Progress:
 		s = fmt.Sprintf("catching up: %d of %d", v.Done, v.Total)
 	default:
