@@ -55,6 +55,7 @@ type Group struct {
 	queue     map[uint64]*entry // entries that arrived, by seq
 	ephemeral []*entry
 	head      uint64        // newest entry known to exist
+	entered   uint64        // counts how often the state was replaced by one that was joined
 	working   bool          // a goroutine processes the queue
 	changed   chan struct{} // closed and replaced whenever the log position or status moves
 	stored    atomic.Uint64 // last entry whose effects are durable

@@ -338,6 +338,7 @@ func (g *Group) enter(st *mls.Group, seq uint64, chain stanza.Hash, r *received)
 	g.loaded, g.fresh, g.stuck = true, false, nil
 	g.pend, g.parent = nil, nil
 	g.queue = make(map[uint64]*entry)
+	g.entered++
 	self := st.Self().Index
 	g.tellStrangers(st, seq, r)
 	for m := range st.Members() {

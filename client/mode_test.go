@@ -89,7 +89,7 @@ func TestIncompatibleDevice(t *testing.T) {
 	w := newWorld(t)
 	juliet, romeo := w.join("juliet"), w.join("romeo")
 	cfg := w.config("romeo", nil)
-	cfg.StorePath, cfg.CipherSuite = t.TempDir()+"/s.db", 2
+	cfg.StorePath, cfg.CipherSuite, cfg.Suites = t.TempDir()+"/s.db", 2, []mls.CipherSuite{}
 	w.start("romeo", cfg)
 	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
 	res := must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
@@ -176,4 +176,39 @@ func TestStaleDeviceIsRemoved(t *testing.T) {
 	romeo = w.start("romeo", cfg)
 	g = romeo.group(g.JID())
 	romeo.until("the old device gone", func() bool { m, _ := g.Members(); return len(m) == 1 })
+}
+
+// TestFurtherSuites adds devices by suites that are not their usual ones: the one
+// that every client has, and one that is configured.
+func TestFurtherSuites(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config("romeo", nil)
+	cfg.StorePath, cfg.CipherSuite, cfg.Suites = t.TempDir()+"/s.db", 2, nil
+	romeo := w.start("romeo", cfg)
+	cfg = w.config("nurse", nil)
+	cfg.StorePath, cfg.CipherSuite, cfg.Suites = t.TempDir()+"/s.db", 3, []mls.CipherSuite{5, 1}
+	nurse := w.start("nurse", cfg)
+	cfg = w.config("paris", nil)
+	cfg.StorePath, cfg.CipherSuite = t.TempDir()+"/s.db", 5
+	paris := w.start("paris", cfg)
+	juliet := w.join("juliet")
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain, "nurse@"+domain))(t)
+	must(romeo.group(g.JID()).Send(ctxShort(t), "in the usual suite"))(t)
+	nurse.hears("in the usual suite")
+	pg := must(paris.CreateGroup(ctxShort(t), "", nil))(t)
+	res := must(pg.Invite(ctxShort(t), "nurse@"+domain, "romeo@"+domain))(t)
+	if !res.Added("nurse@"+domain) || res.Added("romeo@"+domain) {
+		t.Errorf("%+v", res.Users)
+	}
+	must(nurse.group(pg.JID()).Send(ctxShort(t), "in another"))(t)
+	paris.hears("in another")
+	// What changes its usual suite publishes for the new one.
+	romeo.stop()
+	cfg = romeo.cfg
+	cfg.CipherSuite = 5
+	w.start("romeo", cfg)
+	if res := must(pg.Invite(ctxShort(t), "romeo@"+domain))(t); !res.Added("romeo@" + domain) {
+		t.Errorf("%+v", res.Users)
+	}
 }

@@ -126,6 +126,7 @@ func (g *Group) step() bool {
 			// Of the group's next life: the log gives it again when this device is
 			// in it.
 			clear(g.queue)
+			g.signal()
 			break
 		}
 		delete(g.queue, e.seq)

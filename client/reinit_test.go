@@ -3,6 +3,7 @@
 package client_test
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"sync/atomic"
@@ -183,6 +184,51 @@ func TestReInitFakeNotice(t *testing.T) {
 	if !rg.Joined() {
 		t.Error("romeo gave the group up")
 	}
+}
+
+// TestForeignWelcome offers an invitation to another group at the address of one
+// that this device is in and that nobody has ended.
+func TestForeignWelcome(t *testing.T) {
+	l, _, romeo, jg, rg := deceived(t)
+	code := must(rg.EpochCode())(t)
+	kp := romeo.w.published(t, "romeo")[0]
+	key := must(mls.GenerateSignatureKey(1, nil))(t)
+	group := must((&groupdata.Group{JID: jg.JID(), Handshake: groupdata.Public}).Encode())(t)
+	roles := must(groupdata.NewRoles("juliet@"+domain, groupdata.DefaultPolicy()).Encode())(t)
+	x := mls.AppData{}.With(groupdata.ComponentGroup, group).With(groupdata.ComponentRoles, roles).Extension()
+	fake := must(mls.NewGroup(nil, 1, nil, &mls.Identity{Credential: mls.BasicCredential([]byte("juliet@" + domain)), Key: key},
+		&mls.GroupOptions{DeviceID: bytes.Repeat([]byte{1}, 16), Extensions: mls.Extensions{x}}))(t)
+	p := must(fake.Commit(&mls.CommitOptions{Add: []*mls.KeyPackage{kp}}))(t)
+	next := must(p.Merge())(t)
+	ref := must(kp.Ref())(t)
+	told := false
+	l.tell(func(s *stanza.Stanza, raw []byte) [][]byte {
+		w := &stanza.Welcome{Group: jg.JID(), Epoch: 1, Seq: 50, KeyPackageRef: ref, Inviter: "juliet@" + domain}
+		h := s.Header()
+		switch {
+		case s.Kind == stanza.Message && !told:
+			told = true
+			pointer := h
+			pointer.From, pointer.Type = jg.JID(), stanza.TypeHeadline
+			return [][]byte{raw, pointer.Append(nil, w)}
+		case s.Kind == stanza.IQ && s.Type == stanza.TypeError && told:
+			w.Bytes = p.Welcome().Bytes()
+			h.Type = stanza.TypeResult
+			return [][]byte{h.Append(nil, w)}
+		case s.Child(stanza.NSDelivery, "tree").Valid():
+			tree := next.Tree()
+			return [][]byte{h.Append(nil, &stanza.TreePage{Epoch: 1, Total: uint64(len(tree)), Bytes: tree})}
+		}
+		return [][]byte{raw}
+	})
+	must(jg.Send(ctxShort(t), "look"))(t)
+	if e := sees[*client.Misbehaved](romeo); !strings.Contains(e.Reason, "another group") {
+		t.Errorf("%+v", e)
+	}
+	if c := must(rg.EpochCode())(t); c != code {
+		t.Error("romeo is in another group")
+	}
+	must(rg.Send(ctxShort(t), "still here"))(t)
 }
 
 // crash is a client that dies at a place between two steps, in this process: its

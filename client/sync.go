@@ -133,7 +133,7 @@ func (g *Group) fetch(ctx context.Context) error {
 		for g.queue[after+1] != nil {
 			after++
 		}
-		queued, done, changed := len(g.queue), g.meta.Seq, g.changed
+		queued, done, changed, entered := len(g.queue), g.meta.Seq, g.changed, g.entered
 		g.mu.Unlock()
 		if status != statusJoined {
 			return nil
@@ -185,7 +185,7 @@ func (g *Group) fetch(ctx context.Context) error {
 		if last < head && !page.Complete {
 			return fmt.Errorf("client: the log of %s ends at %d and says that it goes to %d", g.jid, last, head)
 		}
-		return g.waitProcessed(ctx, last)
+		return g.waitProcessed(ctx, last, entered)
 	}
 }
 
@@ -202,10 +202,11 @@ func (g *Group) waitChange(ctx context.Context, changed <-chan struct{}) error {
 }
 
 // waitProcessed waits for the worker.
-func (g *Group) waitProcessed(ctx context.Context, seq uint64) error {
+// Whoever has joined anew meanwhile reads anew.
+func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64) error {
 	for {
 		g.mu.Lock()
-		ok := g.meta.Seq >= seq || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
+		ok := g.meta.Seq >= seq || g.entered != entered || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
 		if !ok {
 			g.workLocked()
 		}

@@ -386,3 +386,44 @@ func TestHistoryIsKept(t *testing.T) {
 		t.Error("not cleared")
 	}
 }
+
+// TestShown isolates what reads from right to left, and takes away what would undo
+// that.
+func TestShown(t *testing.T) {
+	for in, want := range map[string]string{
+		"Balcony":           "Balcony",
+		"مجموعة":            "\u2068مجموعة\u2069",
+		"group \u05d0":      "\u2068group \u05d0\u2069",
+		"\u202eevil\u2066x": "evilx",
+		"a\x1b[2Jb\nc":      "a[2Jb c",
+	} {
+		if got := shown(in); got != want {
+			t.Errorf("%q is shown as %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestReInitReportRotate takes a group to another suite, reports somebody and
+// changes a device's key.
+func TestReInitReportRotate(t *testing.T) {
+	th := newTheatre(t)
+	th.must("romeo", "--suites", "0x0003", "group", "list") // publishes key packages
+	th.must("juliet", "group", "create", "Balcony", "--local", "balcony", "--invite", "romeo@"+demoDomain)
+	th.must("romeo", "--suites", "0x0003", "group", "accept", "balcony@"+demoDS)
+	if out := th.must("juliet", "group", "reinit", "balcony", "--suite", "0x0003"); !strings.Contains(out, "CHACHA20POLY1305") {
+		t.Errorf("reinit says %q", out)
+	}
+	th.must("juliet", "send", "balcony", "anew")
+	if code, heard, errOut := th.lockstep("romeo", "", "listen", "--json", "-n", "1"); code != 0 || !strings.Contains(heard, "anew") {
+		t.Errorf("romeo hears %q, %s", heard, errOut)
+	}
+	if code, _, errOut := th.lockstep("juliet", "", "group", "reinit", "balcony", "--suite", "0x0005"); code == 0 || !strings.Contains(errOut, "romeo@"+demoDomain) {
+		t.Errorf("reinit to a suite that romeo does not have: %d, %q", code, errOut)
+	}
+	th.must("juliet", "group", "report", "balcony", "--user", "romeo@"+demoDomain, "--reason", "spam", "--seq", "1", "--text", "sings")
+	before := th.must("juliet", "verify")
+	th.must("juliet", "device", "rotate")
+	if after := th.must("juliet", "verify"); after == before {
+		t.Errorf("the key is still %q", after)
+	}
+}
