@@ -66,6 +66,7 @@ type Client struct {
 	services  map[string]*service
 	home      string
 	noHome    bool // there is none to be found
+	inPEP     bool // key packages are there
 	invites   map[string]*invitation
 	onMessage func(ctx context.Context, m *Message)
 	onEvent   func(ctx context.Context, e Event)
@@ -171,6 +172,7 @@ const (
 type savedState struct {
 	Home    string            `json:"home,omitempty"`     // home delivery service, as discovered
 	PLUS    bool              `json:"plus,omitempty"`     // channel binding has worked
+	PEP     bool              `json:"pep,omitempty"`      // key packages are in PEP
 	SCRAM   bool              `json:"scram,omitempty"`    // SCRAM has worked
 	Service map[string]string `json:"services,omitempty"` // account or domain -> its DS
 }
@@ -202,7 +204,7 @@ func (c *Client) load() error {
 		if err := json.Unmarshal(b, &s); err != nil {
 			return fmt.Errorf("client: reading the saved state: %w", err)
 		}
-		c.home, c.plusOK, c.scramOK = s.Home, s.PLUS, s.SCRAM
+		c.home, c.inPEP, c.plusOK, c.scramOK = s.Home, s.PEP, s.PLUS, s.SCRAM
 	}
 	if c.cfg.Service != "" {
 		if c.home, err = bareJID(c.cfg.Service); err != nil {
@@ -225,7 +227,7 @@ func (c *Client) load() error {
 
 func (c *Client) saveState() {
 	c.mu.Lock()
-	b, err := json.Marshal(savedState{Home: c.home, PLUS: c.plusOK, SCRAM: c.scramOK})
+	b, err := json.Marshal(savedState{Home: c.home, PEP: c.inPEP, PLUS: c.plusOK, SCRAM: c.scramOK})
 	c.mu.Unlock()
 	if err == nil {
 		err = c.store.Apply(context.Background(), []store.Op{store.Put(rowState, b)})

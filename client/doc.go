@@ -51,7 +51,10 @@
 //
 // client.go, session.go, link.go, stream.go, iq.go and adopt.go keep the
 // connection; router.go sorts what arrives; receive.go and sync.go follow the
-// log; send.go and commit.go write to it; join.go, invite.go, membership.go and
-// recover.go come, go and come back; trust.go, trustmessage.go, identity.go and
-// policy.go judge; batch.go and deliver.go see to it that nothing is lost.
+// log, handshake.go its commits, seen.go its copies; send.go and commit.go write to
+// it, outbox.go and submit.go see it through; join.go, invite.go, membership.go and
+// recover.go come, go and come back; reinit.go and successor.go take a group to
+// another suite; trust.go, trustmessage.go, identity.go and policy.go judge, and
+// report.go tells the operator; own.go, keypackage.go and pep.go keep this device's
+// keys; batch.go, deliver.go and intent.go see to it that nothing is lost.
 package client

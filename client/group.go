@@ -105,7 +105,7 @@ type groupMeta struct {
 	Ender   bool        `json:"ender,omitempty"`   // this device has ended the group by a ReInit and continues it
 	SkipTo  uint64      `json:"skip-to,omitempty"` // entries up to here are those of somebody else's epochs: only their chain counts
 	Vouched string      `json:"vouched,omitempty"` // fingerprint of the new key that the group has been told
-	Renew   bool        `json:"renew,omitempty"`   // the own keys are to be changed soon
+	Renew   time.Time   `json:"renew,omitzero"`    // when the own keys are to be changed; zero: as usual
 }
 
 // ringEntry is the chain at one of the last entries, for comparing with what

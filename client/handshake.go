@@ -208,7 +208,7 @@ func (g *Group) changedBy(ch *mls.Change, e *entry, r *received, next *mls.Group
 			}
 		}
 		if u.New.Index == self.Index {
-			g.meta.Sent, g.meta.Updated, g.meta.Renew = 0, g.c.cfg.clock().UTC(), false
+			g.meta.Sent, g.meta.Updated, g.meta.Renew = 0, g.c.cfg.clock().UTC(), time.Time{}
 		}
 	}
 	g.setState(next)

@@ -201,10 +201,6 @@ func (g *Group) claimFrom(ctx context.Context, ds string, suite mls.CipherSuite,
 			for _, u := range users {
 				if u.Status == "" && u.Devices == nil {
 					u.Status, u.Reason = InviteUnavailable, fmt.Sprintf("%s: %v", ds, err)
-					if unknownOutcome(err) {
-						// A service that is down. One that refuses is to be obeyed.
-						g.claimPEP(ctx, suite, u)
-					}
 				}
 			}
 			g.c.disco.forget(users[0].JID)

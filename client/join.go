@@ -272,7 +272,9 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 	} else {
 		g.enter(st, w.Seq, stanza.Hash{}, &r)
 	}
-	g.meta.Renew = kp.KeyPackage.LastResort()
+	if kp.KeyPackage.LastResort() {
+		g.meta.Renew = c.cfg.clock().Add(renewWait(st.MemberCount())).UTC()
+	}
 	by := Who{JID: inv.by}
 	for m := range st.Members() {
 		if leafIdentity(m.Leaf) == inv.by {
@@ -332,7 +334,7 @@ func (g *Group) enter(st *mls.Group, seq uint64, chain stanza.Hash, r *received)
 		g.meta.Chain = chain[:]
 		g.meta.Ring = []ringEntry{{seq, chain[:]}}
 	}
-	g.meta.Reason, g.meta.Leaving, g.meta.Ender, g.meta.SkipTo, g.meta.Renew = "", false, false, 0, false
+	g.meta.Reason, g.meta.Leaving, g.meta.Ender, g.meta.SkipTo, g.meta.Renew = "", false, false, 0, time.Time{}
 	g.meta.Sent, g.meta.Updated = 0, g.c.cfg.clock().UTC()
 	g.setState(st)
 	g.loaded, g.fresh, g.stuck = true, false, nil

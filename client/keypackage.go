@@ -203,13 +203,7 @@ func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
 	if err := s.publish(ctx, c, home, fresh); err != nil {
 		return err
 	}
-	if len(last) > 0 {
-		if err := s.publishPEP(ctx, c); err != nil {
-			// For when the service is down; that a server has no PEP is no reason
-			// to fail.
-			c.log.Info("could not publish key packages in PEP", "error", err)
-		}
-	}
+	c.retractPEP(ctx)
 	return nil
 }
 
@@ -449,26 +443,20 @@ func (c *Client) replenishSoon() {
 			return
 		}
 		_, ctx := c.currentLink()
-		c.mu.Lock()
-		noHome := c.noHome
-		c.mu.Unlock()
-		if noHome {
-			c.withoutHome(ctx)
-		} else if err := c.stock.replenish(ctx, c); err != nil {
-			c.noteError(err)
-		}
+		c.restock(ctx)
 	})
 }
 
 // Logout takes this device's key packages back, so that nobody adds it any
 // more. It leaves no group.
 func (c *Client) Logout(ctx context.Context) error {
+	c.retractPEP(ctx)
 	home, err := c.serviceOf(ctx, c.account)
+	if errors.Is(err, ErrNoService) {
+		return nil
+	}
 	if err != nil {
 		return err
-	}
-	if err := c.retractPEP(ctx); err != nil {
-		c.log.Info("could not take key packages back from PEP", "error", err)
 	}
 	return c.ask(ctx, "set", home, &stanza.RetractKeyPackages{Device: c.device}, nil)
 }

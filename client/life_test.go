@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -105,6 +107,9 @@ func TestPartialInvite(t *testing.T) {
 	}
 }
 
+// racesEnv is how many rounds TestRaces plays, such as 1000.
+const racesEnv = "LOCKSTEP_RACES"
+
 // TestRaces lets two members commit at the same time, many times.
 func TestRaces(t *testing.T) {
 	w := newWorld(t)
@@ -112,6 +117,9 @@ func TestRaces(t *testing.T) {
 	rounds := 25
 	if testing.Short() {
 		rounds = 5
+	}
+	if s := os.Getenv(racesEnv); s != "" {
+		rounds = must(strconv.Atoi(s))(t)
 	}
 	for round := range rounds {
 		var wg sync.WaitGroup

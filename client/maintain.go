@@ -24,8 +24,10 @@ const (
 	// maintainPatience bounds one change of keys.
 	maintainPatience = 2 * time.Minute
 	// renewSpread is the time over which those who have joined with last resorts
-	// change their keys.
-	renewSpread = 3 * time.Second
+	// change their keys, and renewSpreadEach what each member adds to it: each of
+	// them commits.
+	renewSpread     = 3 * time.Second
+	renewSpreadEach = 300 * time.Millisecond
 	// turn is how much longer each member waits before it commits what others
 	// have proposed.
 	turn = 1500 * time.Millisecond
@@ -67,9 +69,7 @@ func (c *Client) maintain(ctx context.Context) {
 		}
 		if time.Since(last) > housekeep {
 			last = time.Now()
-			if err := c.stock.replenish(ctx, c); err != nil {
-				c.noteError(err)
-			}
+			c.restock(ctx)
 			if err := c.removeStaleDevices(ctx); err != nil {
 				c.noteError(err)
 			}
@@ -84,7 +84,7 @@ func (g *Group) updateDue() bool {
 	if g.meta.Status != statusJoined || g.stuck != nil || g.between() {
 		return false
 	}
-	if g.meta.Renew || g.load() == nil && g.outdated() != nil {
+	if !g.meta.Renew.IsZero() && !g.c.cfg.clock().Before(g.meta.Renew) || g.load() == nil && g.outdated() != nil {
 		return true
 	}
 	every, count := g.c.cfg.UpdateInterval, g.c.cfg.UpdateMessages
@@ -112,12 +112,27 @@ func (g *Group) renew(ctx context.Context) error {
 	return g.UpdateKeys(ctx)
 }
 
-// renewSoon changes the keys after a join with a key package of last resort: at
-// once, but not at the same moment as others who joined by the same commit. What
-// a crash interrupts, maintenance does.
+// renewWait is when to change the keys after a join with a key package of last
+// resort: at once, but not at the same moment as others who joined by the same
+// commit.
+func renewWait(members int) time.Duration {
+	return rand.N(max(renewSpread, time.Duration(members)*renewSpreadEach))
+}
+
+// renewSoon changes the keys when they are due. What a crash interrupts,
+// maintenance does.
 func (g *Group) renewSoon() {
+	g.mu.Lock()
+	wait := g.meta.Renew.Sub(g.c.cfg.clock())
+	g.mu.Unlock()
 	g.c.wg.Go(func() {
-		g.c.sleep(g.c.life, rand.N(renewSpread))
+		g.c.sleep(g.c.life, wait)
+		g.mu.Lock()
+		due := !g.meta.Renew.IsZero()
+		g.mu.Unlock()
+		if !due {
+			return
+		}
 		ctx, cancel := context.WithTimeout(g.c.life, maintainPatience)
 		defer cancel()
 		if err := g.UpdateKeys(ctx); err != nil && ctx.Err() == nil {

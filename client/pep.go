@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,10 +13,10 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
 
-// This file keeps key packages of last resort in PEP, for those who find no
-// delivery service of this account, and takes those of others where they have none
-// that answers. Anybody may take one any number of times, so that a device that
-// was added by one replaces it.
+// This file keeps key packages of last resort in PEP for an account that has no
+// delivery service, and takes those of others who have none. Anybody may take one
+// any number of times, so that a device that was added by one replaces it. An
+// account with a service does not use PEP: there its user's consent would not count.
 
 // publishPEP puts the present key packages of last resort where everybody finds
 // them.
@@ -24,6 +25,10 @@ func (s *stockKeeper) publishPEP(ctx context.Context, c *Client) error {
 	for _, public := range s.lastResorts() {
 		item.KeyPackages = append(item.KeyPackages, stanza.KeyPackage{Bytes: public, LastResort: true})
 	}
+	c.mu.Lock()
+	c.inPEP = true
+	c.mu.Unlock()
+	c.saveState()
 	return c.publishItem(ctx, stanza.NSKeyPackages, c.device.String(), item)
 }
 
@@ -106,15 +111,41 @@ func (s *stockKeeper) lastResorts() (out [][]byte) {
 	return out
 }
 
-// retractPEP takes this device's key packages back.
-func (c *Client) retractPEP(ctx context.Context) error {
+// retractPEP takes this device's key packages back, if there are any.
+func (c *Client) retractPEP(ctx context.Context) {
+	c.mu.Lock()
+	there := c.inPEP
+	c.mu.Unlock()
+	if !there {
+		return
+	}
 	b := xmlpull.AppendAttr([]byte("<pubsub xmlns='"+stanza.NSPubSub+"'><retract"), "node", stanza.NSKeyPackages)
 	b = append(xmlpull.AppendAttr(append(b, "><item"...), "id", c.device.String()), "/></retract></pubsub>"...)
-	return c.iq(ctx, "set", "", b, nil)
+	err := c.iq(ctx, "set", "", b, nil)
+	var refused *stanza.Error
+	if err != nil && !errors.As(err, &refused) {
+		c.log.Info("could not take key packages back from PEP", "error", err)
+		return
+	}
+	c.mu.Lock()
+	c.inPEP = false
+	c.mu.Unlock()
+	c.saveState()
 }
 
-// claimPEP takes the key packages of an account whose delivery service is not to
-// be found or does not answer.
+// restock publishes what is missing, where others look for it.
+func (c *Client) restock(ctx context.Context) {
+	c.mu.Lock()
+	noHome := c.noHome
+	c.mu.Unlock()
+	if noHome {
+		c.withoutHome(ctx)
+	} else if err := c.stock.replenish(ctx, c); err != nil {
+		c.noteError(err)
+	}
+}
+
+// claimPEP takes the key packages of an account that has no delivery service.
 func (g *Group) claimPEP(ctx context.Context, suite mls.CipherSuite, u *InviteUser) {
 	ctx, cancel := context.WithTimeout(ctx, discoTimeout)
 	defer cancel()

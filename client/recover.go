@@ -189,7 +189,12 @@ func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving 
 		g = newGroup(c, group, randomID()[:16])
 	}
 	g.mu.Lock()
-	err = g.mayEnter(&msg.GroupInfo.Context)
+	if g.meta.Status == statusJoined {
+		err = g.load()
+	}
+	if err == nil {
+		err = g.mayEnter(&msg.GroupInfo.Context)
+	}
 	old := g.frozenState()
 	g.mu.Unlock()
 	if err != nil {

@@ -338,7 +338,7 @@ type groupReportCmd struct {
 	Reason    string `enum:"abuse,spam" default:"abuse" help:"abuse or spam."`
 	Seq       uint64 `placeholder:"N" help:"Place of the message in the group's log, as lockstep listen --json tells it."`
 	Text      string `help:"Words for the operator."`
-	Plaintext string `type:"existingfile" placeholder:"FILE" help:"Show the operator what was said: the contents of FILE. Nothing is shown without."`
+	Plaintext string `name:"show" type:"existingfile" placeholder:"FILE" help:"Show the operator what was said: the contents of FILE. Nothing is shown without."`
 }
 
 // Run reports.
