@@ -14,8 +14,8 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file remembers what a caller wants changed, beside the commit that is to
-// change it. A commit can lose its race after its caller is gone, by a crash or
+// This file remembers what a caller wants changed, beside the commit or proposal
+// that is to change it. A commit can lose its race after its caller is gone, by a crash or
 // because it would not wait any more: the change is then made again from the state
 // that won, and if it cannot be made, an event says so.
 
@@ -30,6 +30,7 @@ const (
 	opSetPolicy    intentOp = "set-policy"
 	opRename       intentOp = "rename"
 	opReInit       intentOp = "reinit"
+	opLeave        intentOp = "leave"
 )
 
 // intent is a change that somebody asked for. The JSON is its row.
@@ -41,6 +42,8 @@ type intent struct {
 	Policy   *groupdata.Policy `json:"policy,omitempty"`
 	Name     string            `json:"name,omitempty"`
 	Suite    mls.CipherSuite   `json:"suite,omitempty"`
+
+	Everywhere bool `json:"everywhere,omitempty"` // of leaving: with all devices
 
 	row string // empty until it is stored
 }
@@ -195,6 +198,8 @@ func (g *Group) do(ctx context.Context, in *intent) error {
 		return err
 	case opReInit:
 		return g.reinit(ctx, in)
+	case opLeave:
+		return g.leave(ctx, in)
 	}
 	return g.change(ctx, in, func() (*mls.CommitOptions, error) {
 		switch in.Op {

@@ -68,6 +68,22 @@ func TestChangeIsRedone(t *testing.T) {
 	}
 }
 
+// TestLeavingIsRedone kills a client that has said goodbye to itself and to nobody
+// else.
+func TestLeavingIsRedone(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config("romeo", store.NewMemory("romeo@"+domain))
+	crash := crashAt(&cfg, "leave-stored")
+	juliet, romeo := w.join("juliet"), w.start("romeo", cfg)
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(g.JID())
+	crash.of(romeo, func() { rg.Leave(context.Background(), true) })
+	again := w.start("romeo", w.config("romeo", crash.store))
+	again.until("being out", func() bool { return len(again.Groups()) == 0 })
+	juliet.until("romeo's end", func() bool { m, _ := g.Members(); return len(m) == 1 })
+}
+
 // TestChangeFails reports a change that cannot be made any more.
 func TestChangeFails(t *testing.T) {
 	w := newWorld(t)

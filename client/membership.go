@@ -443,6 +443,18 @@ func (g *Group) UpdateKeys(ctx context.Context) error {
 // everywhere, all devices of the account leave. A member that stays completes
 // it, by a commit without this device.
 func (g *Group) Leave(ctx context.Context, everywhere bool) error {
+	in := &intent{Op: opLeave, Everywhere: everywhere}
+	err := g.leave(ctx, in)
+	if ctx.Err() != nil || g.c.life.Err() != nil || unknownOutcome(err) {
+		g.abandoned(in)
+	} else {
+		g.settled(in)
+	}
+	return err
+}
+
+func (g *Group) leave(ctx context.Context, in *intent) error {
+	everywhere := in.Everywhere
 	if err := g.usable(ctx); err != nil {
 		return err
 	}
@@ -454,12 +466,13 @@ func (g *Group) Leave(ctx context.Context, everywhere bool) error {
 	epoch := g.state.Epoch()
 	alone := len(g.accounts) == 1 && g.state.MemberCount() == 1
 	g.meta.Leaving = true
-	ticket := g.b.add(append(g.stateOps(), g.metaOp())...)
+	ticket := g.b.add(append(in.store(g), append(g.stateOps(), g.metaOp())...)...)
 	b := g.b
 	g.mu.Unlock()
 	if err := b.flush(ticket); err != nil {
 		return err
 	}
+	g.c.fail("leave-stored")
 	if alone {
 		// Nobody is left to commit it: the group ends with its last member.
 		if err := g.Destroy(ctx, "", ""); err != nil {
@@ -477,7 +490,7 @@ func (g *Group) Leave(ctx context.Context, everywhere bool) error {
 			if err := g.catchUp(ctx, se.Head); err != nil {
 				return err
 			}
-			return g.Leave(ctx, everywhere)
+			return g.leave(ctx, in)
 		}
 		if err != nil {
 			return fmt.Errorf("client: leaving %s: %w", g.jid, err)

@@ -83,7 +83,9 @@ func (g *Group) CipherSuite() mls.CipherSuite {
 // at least one device with key packages for the suite; otherwise the error is a
 // [*ReInitError]. It returns when the others have been added; if ctx ends before,
 // this client, or another owner's, goes on by itself. Everybody gets a
-// [Reinitialised] event and keeps the [Group]; sending waits meanwhile.
+// [Reinitialised] event and keeps the [Group]; sending waits meanwhile. If the two
+// suites sign differently every device has another key in the new group, a
+// [KeyChanged] event tells of each, and verified ones have to be compared again.
 func (g *Group) ReInit(ctx context.Context, suite mls.CipherSuite) error {
 	return g.do(ctx, &intent{Op: opReInit, Suite: suite})
 }
