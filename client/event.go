@@ -154,7 +154,7 @@ type (
 	// encrypted in the new one.
 	Reinitialised struct {
 		EventMeta
-		Old uint16 `json:"old"` // cipher suite before
+		Old uint16 `json:"old"` // cipher suite before; 0 if this device does not know any more
 		New uint16 `json:"new"` // cipher suite now
 		// Proven says that the new group knows a secret of the old one. If not,
 		// whoever began it was gone or some member could not be added, and this

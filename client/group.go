@@ -96,8 +96,9 @@ type groupMeta struct {
 	Chain   []byte      `json:"chain"` // after Seq; empty: not known
 	Ring    []ringEntry `json:"ring,omitempty"`
 	Epoch   uint64      `json:"epoch"`
-	Sent    int         `json:"sent"`    // messages sealed since the own keys last changed
-	Updated time.Time   `json:"updated"` // when the own keys last changed
+	GroupID []byte      `json:"group-id,omitempty"` // of the MLS group, which a reinitialisation changes
+	Sent    int         `json:"sent"`               // messages sealed since the own keys last changed
+	Updated time.Time   `json:"updated"`            // when the own keys last changed
 	Reason  string      `json:"reason,omitempty"`
 	Name    string      `json:"name,omitempty"`
 	Due     int         `json:"due,omitempty"`     // jitter of the next update, in per cent
@@ -193,7 +194,7 @@ func (g *Group) listed() bool {
 
 func (g *Group) metaOp() store.Op {
 	if g.state != nil {
-		g.meta.Epoch = g.state.Epoch()
+		g.meta.Epoch, g.meta.GroupID = g.state.Epoch(), g.state.GroupID()
 	}
 	b, err := json.Marshal(&g.meta)
 	if err != nil {

@@ -235,11 +235,10 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 	if fresh {
 		g = newGroup(c, inv.group, randomID()[:16])
 	}
-	parent, now, err := g.beforeWelcome(ctx)
-	if err != nil {
+	st, proven, err := g.joinWelcome(ctx, msg.Welcome, kp, tree)
+	if errors.Is(err, errNotCaughtUp) {
 		return err
 	}
-	st, proven, err := g.joinWelcome(msg.Welcome, kp, tree, parent)
 	if err == nil {
 		_, err = checkState(st.Context(), inv.group)
 	}
@@ -252,13 +251,19 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 		g.mu.Unlock() // joined already: the Welcome came twice
 		return c.welcomeDone(ctx, key, inv)
 	}
-	if joined && now != nil && !bytes.Equal(now.GroupID, st.GroupID()) {
+	if joined && !bytes.Equal(g.state.GroupID(), st.GroupID()) {
 		if err := successorOf(g.frozen(), st.Context()); err != nil {
 			g.mu.Unlock()
 			return c.otherWelcome(ctx, key, inv, g, msg.Bytes())
 		}
 	}
 	goesOn := joined && g.frozen() != nil
+	if !g.loaded && !fresh {
+		if err := g.loadOutbox(); err != nil {
+			g.mu.Unlock()
+			return err
+		}
+	}
 	r := received{flush: true}
 	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.Delete(g.row(rowBegun)), store.Delete(g.row(rowOld)))
 	op, err := c.stock.use(inv.ref, kp.KeyPackage.LastResort())
@@ -338,6 +343,9 @@ func (g *Group) enter(st *mls.Group, seq uint64, chain stanza.Hash, r *received)
 	g.meta.Sent, g.meta.Updated = 0, g.c.cfg.clock().UTC()
 	g.setState(st)
 	g.loaded, g.fresh, g.stuck = true, false, nil
+	if g.pend != nil {
+		g.pend.resolve(outcomeLost, nil)
+	}
 	g.pend, g.parent = nil, nil
 	g.queue = make(map[uint64]*entry)
 	g.entered++

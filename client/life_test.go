@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/lockstep-im/lockstep/client"
 	"github.com/lockstep-im/lockstep/client/store"
 	"github.com/lockstep-im/lockstep/integration/loopback"
+	"github.com/lockstep-im/lockstep/stanza"
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
@@ -442,4 +444,58 @@ func TestHandlerCallsEverything(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("closing from a handler hangs")
 	}
+}
+
+// TestRemovedAndAddedWhileAway is taken out and added again while it is away.
+func TestRemovedAndAddedWhileAway(t *testing.T) {
+	w := newWorld(t)
+	_, romeo, jg, rg := pair(t, w)
+	must(rg.Send(ctxShort(t), "I go"))(t)
+	romeo.stop()
+	ok(t, jg.Remove(ctxShort(t), "romeo@"+domain))
+	must(jg.Send(ctxShort(t), "not for him"))(t)
+	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
+	must(jg.Send(ctxShort(t), "welcome back"))(t)
+	cfg := romeo.cfg
+	cfg.Store = memoryCopy(cfg.Store)
+	again := w.start("romeo", cfg)
+	again.hears("welcome back")
+	sameEpoch(t, jg, again.group(jg.JID()))
+	must(again.group(jg.JID()).Send(ctxShort(t), "thanks"))(t)
+}
+
+// TestLackingEntry has a service that withholds an entry of the log for good: the
+// member says so and comes back behind it.
+func TestLackingEntry(t *testing.T) {
+	l, _, romeo, jg, rg := deceived(t)
+	seq, _ := rg.Chain()
+	hide := seq + 1
+	l.tell(func(s *stanza.Stanza, raw []byte) [][]byte {
+		if d, _, isMessage := delivered(s); isMessage && d.Seq == hide {
+			return nil
+		}
+		el := s.Child(stanza.NSDelivery, "log")
+		if !el.Valid() {
+			return [][]byte{raw}
+		}
+		page, err := stanza.Parse[stanza.Log](el)
+		if err != nil {
+			t.Error(err)
+			return [][]byte{raw}
+		}
+		page.Entries = slices.DeleteFunc(page.Entries, func(e stanza.Entry) bool { return e.Seq == hide })
+		h := s.Header()
+		return [][]byte{h.Append(nil, &page)}
+	})
+	must(jg.Send(ctxShort(t), "withheld"))(t)
+	must(jg.Send(ctxShort(t), "shown"))(t)
+	if e := sees[*client.Rejoined](romeo); !strings.Contains(e.Reason, fmt.Sprintf("lacks entry %d", hide)) {
+		t.Errorf("%+v", e)
+	}
+	if e := sees[*client.HistoryLost](romeo); e.From != hide {
+		t.Errorf("%+v", e)
+	}
+	must(jg.Send(ctxShort(t), "behind it"))(t)
+	romeo.hears("behind it")
+	sameEpoch(t, jg, romeo.group(jg.JID()))
 }

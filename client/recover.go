@@ -3,6 +3,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -206,7 +207,7 @@ func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving 
 	if err != nil {
 		return nil, false, fmt.Errorf("client: checking %s: %w", group, err)
 	}
-	if old == nil && g.wentBack(pub.Epoch(), gi.Seq) {
+	if old == nil && g.wentBack(pub.GroupID(), pub.Epoch(), gi.Seq) {
 		return nil, false, fmt.Errorf("client: %s describes %s as it was before: not coming back to an older group", g.host, group)
 	}
 	o := &mls.ExternalJoinOptions{
@@ -248,9 +249,12 @@ func (c *Client) tryExternal(ctx context.Context, group, reason string, leaving 
 
 // wentBack reports whether a service describes a group as older than this
 // client knows it to be.
-func (g *Group) wentBack(epoch, seq uint64) bool {
+func (g *Group) wentBack(id mls.GroupID, epoch, seq uint64) bool {
 	g.mu.Lock()
 	known, last := g.meta.Epoch, g.meta.Seq
+	if g.meta.GroupID != nil && !bytes.Equal(g.meta.GroupID, id) {
+		known = 0 // reinitialised: epochs begin anew, the log goes on
+	}
 	g.mu.Unlock()
 	if epoch >= known && seq >= last || g.meta.Reason == "asked for" {
 		return false
@@ -333,7 +337,7 @@ func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.
 	g.mu.Lock()
 	r := received{flush: true}
 	from := g.meta.Seq + 1
-	was := g.meta.Status
+	was, known := g.meta.Status, g.meta.GroupID
 	if g.pend != nil {
 		g.pend.resolve(outcomeLost, nil)
 		g.pend = nil
@@ -352,6 +356,9 @@ func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.
 	g.enter(st, acc.Seq, acc.Chain, &r)
 	switch {
 	case old != nil:
+		if acc.Seq > from {
+			g.lost(from, acc.Seq-1, &r, acc.Stamp)
+		}
 		g.tellKeys(old, &r)
 		g.tellContinued(old, false, &r)
 		r.after = append(r.after, g.resend)
@@ -362,6 +369,10 @@ func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.
 			g.lost(from, acc.Seq-1, &r, acc.Stamp)
 		}
 		r.put(g, &Rejoined{Reason: reason}, acc.Seq, acc.Stamp)
+		if known != nil && !bytes.Equal(known, st.GroupID()) {
+			// It was reinitialised when this device could not follow.
+			r.put(g, &Reinitialised{New: uint16(st.CipherSuite())}, acc.Seq, acc.Stamp)
+		}
 	}
 	ticket := g.b.add(append(r.ops, append(g.stateOps(), g.metaOp())...)...)
 	b := g.b

@@ -74,40 +74,50 @@ func successorOf(reinit *mls.ReInit, ctx *mls.GroupContext) error {
 	return nil
 }
 
-// joinWelcome opens a Welcome for a group. parent is the group's state if it was
-// reinitialised; proven says that the new group knows its secret.
-func (g *Group) joinWelcome(w *mls.Welcome, kp *mls.PrivateKeyPackage, tree []byte, parent *mls.Group) (st *mls.Group, proven bool, err error) {
+// errNotCaughtUp says that what a Welcome has to be compared with is not there yet.
+var errNotCaughtUp = errors.New("client: not caught up yet")
+
+// joinWelcome opens a Welcome. proven says that the new group knows the secret of
+// the one that this device is in and that was reinitialised.
+func (g *Group) joinWelcome(ctx context.Context, w *mls.Welcome, kp *mls.PrivateKeyPackage, tree []byte) (st *mls.Group, proven bool, err error) {
+	parent, now := g.compareWith()
 	st, err = mls.Join(g.cfg, w, kp, &mls.JoinOptions{Tree: tree, Parent: parent})
-	var ve *mls.ValidationError
-	if parent != nil && errors.As(err, &ve) && ve.Rule == mls.RuleWelcomeReInitPSK {
+	if rule := ruleOf(err); rule == mls.RuleWelcomeReInitPSK && parent != nil {
 		// Added later, when the group was past its first commit.
 		st, err = mls.Join(g.cfg, w, kp, &mls.JoinOptions{Tree: tree})
-		parent, proven = nil, false
-	} else {
-		proven = parent != nil
+		return st, false, err
+	} else if parent != nil || now == nil || rule != mls.RuleWelcomeReInit && (err != nil || bytes.Equal(now.GroupID, st.GroupID())) {
+		return st, parent != nil, err
 	}
-	return st, proven, err
+	// To another group than the present one: the log says whether that has ended.
+	if err := g.catchUp(ctx, 0); err != nil {
+		return nil, false, errors.Join(errNotCaughtUp, err)
+	}
+	if parent, _ = g.compareWith(); parent == nil {
+		return st, false, err
+	}
+	return g.joinWelcome(ctx, w, kp, tree)
 }
 
-// beforeWelcome brings a group that this device is in to the end of its log, so
-// that what is offered in its place can be compared. It gives the state that was
-// reinitialised, and the GroupContext of the present one.
-func (g *Group) beforeWelcome(ctx context.Context) (parent *mls.Group, now *mls.GroupContext, err error) {
-	if g.statusNow() != statusJoined {
-		return nil, nil, nil
+// ruleOf is the rule that an error of package mls is about.
+func ruleOf(err error) mls.Rule {
+	var ve *mls.ValidationError
+	if errors.As(err, &ve) {
+		return ve.Rule
 	}
-	if err := g.catchUp(ctx, 0); err != nil {
-		return nil, nil, err
-	}
+	return ""
+}
+
+// compareWith gives what a Welcome is compared with: the state, if it was
+// reinitialised, and the present GroupContext; nil if this device is not in the
+// group.
+func (g *Group) compareWith() (parent *mls.Group, now *mls.GroupContext) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.meta.Status != statusJoined || g.state == nil {
-		return nil, nil, nil
+	if g.meta.Status != statusJoined || g.load() != nil || g.state == nil {
+		return nil, nil
 	}
-	if g.frozen() != nil {
-		return g.state, g.state.Context(), nil
-	}
-	return nil, g.state.Context(), nil
+	return g.frozenState(), g.state.Context()
 }
 
 // goOn makes st, the continuation of a frozen group, the state. The log goes on,

@@ -201,24 +201,40 @@ func (g *Group) waitChange(ctx context.Context, changed <-chan struct{}) error {
 	return nil
 }
 
-// waitProcessed waits for the worker.
-// Whoever has joined anew meanwhile reads anew.
+// waitProcessed waits for the worker. Whoever has joined anew meanwhile reads anew.
 func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64) error {
-	for {
+	for stuck := 0; ; {
 		g.mu.Lock()
-		ok := g.meta.Seq >= seq || g.entered != entered || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
+		ok := g.meta.Seq >= seq || g.entered != entered || !g.loaded || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
 		if !ok {
 			g.workLocked()
 		}
-		changed := g.changed
+		at, changed := g.meta.Seq, g.changed
+		if stuck++; g.working || g.queue[at+1] != nil {
+			stuck = 0
+		}
 		g.mu.Unlock()
 		if ok {
 			return nil
+		}
+		if stuck > 2 {
+			// All of the page has come, and this is not in it.
+			g.gap(at + 1)
+			return fmt.Errorf("client: the log of %s lacks entry %d", g.jid, at+1)
 		}
 		if err := g.waitChange(ctx, changed); err != nil {
 			return err
 		}
 	}
+}
+
+// gap gives up a state that cannot follow the log: the service has no entry for
+// this device where it left off, because it was removed and added again, or because
+// something is withheld.
+func (g *Group) gap(seq uint64) {
+	g.update(func(r *received) {
+		g.mustRejoin(fmt.Sprintf("the log lacks entry %d", seq), r)
+	})
 }
 
 // pageEntry reads an entry of a page, and in pieces what did not fit it.
