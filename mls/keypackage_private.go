@@ -185,6 +185,11 @@ func UnmarshalPrivateKeyPackage(b []byte) (*PrivateKeyPackage, error) {
 	if err := r.done(); err != nil {
 		return nil, fmt.Errorf("mls: decoding stored key package: %w", err)
 	}
+	defer func() { // what was read is a copy
+		wipe(init)
+		wipe(leaf)
+		wipe(key)
+	}()
 	public, err := decode(kp, "key package", readKeyPackage)
 	if err != nil {
 		return nil, err

@@ -205,13 +205,15 @@ func readReInit(r *reader) *ReInit {
 	return &ReInit{r.opaque(), ProtocolVersion(r.u16()), CipherSuite(r.u16()), readExtensions(r)}
 }
 
-// readPrivateKey reads an HPKE private key; an empty one is nil.
+// readPrivateKey reads an HPKE private key, and wipes what it read; an empty one is
+// nil.
 func readPrivateKey(r *reader, s *suite) *hpkePrivateKey {
 	b := r.opaque()
 	if len(b) == 0 {
 		return nil
 	}
 	k, err := s.parseHPKEPrivateKey(b)
+	wipe(b)
 	if err != nil {
 		r.fail(err)
 	}

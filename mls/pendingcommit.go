@@ -105,7 +105,7 @@ func (p *PendingCommit) Bind(g *Group) error {
 	if p.next != nil {
 		return nil
 	}
-	r := reader{b: p.stored}
+	r := reader{b: bytes.Clone(p.stored)} // secrets are wiped as they are read
 	if kind := r.u8(); kind != pendingBasedOnGroup {
 		return errors.New("mls: the stored commit is not based on a group")
 	}
@@ -159,5 +159,7 @@ func (p *PendingCommit) Bind(g *Group) error {
 	g.cfg.limitSecretTree(next.keys.messages)
 	next.keepPast(g)
 	p.next, p.base, p.baseTree, p.basePrivate = next, g.ctx, g.tree, g.private
+	wipe(p.stored)
+	p.stored = nil
 	return nil
 }

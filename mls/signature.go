@@ -129,6 +129,7 @@ func GenerateSignatureKey(cs CipherSuite, rand io.Reader) (*SignaturePrivateKey,
 		return nil, err
 	}
 	seed := make([]byte, s.sig.seedSize())
+	defer wipe(seed)
 	for range 100 { // a scalar is out of range with a chance below 2^-32
 		if err := readRandom(rand, seed); err != nil {
 			return nil, err

@@ -285,6 +285,7 @@ func readIdentity(r *reader, s *suite) *Identity {
 		return nil
 	}
 	key, err := ParseSignaturePrivateKey(s.cipher, seed)
+	wipe(seed)
 	if err != nil {
 		r.fail(err)
 	}

@@ -246,3 +246,36 @@ func TestPublicGroupRestore(t *testing.T) {
 		tg.public = loaded
 	}
 }
+
+// TestBindAgain: a commit that does not fit one group still fits its own.
+func TestBindAgain(t *testing.T) {
+	tg := newTestGroup(t, nil, suite1, "juliet", "romeo")
+	juliet := tg.members["juliet"]
+	p, err := juliet.Commit(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored, err := UnmarshalPendingCommit(nil, p.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, ctx := *juliet, *juliet.ctx
+	ctx.GroupID, other.ctx = GroupID("orchard"), &ctx
+	if err := restored.Bind(&other); err == nil {
+		t.Fatal("the commit of one group fits another")
+	}
+	if err := restored.Bind(juliet); err != nil {
+		t.Fatal(err)
+	}
+	if err := restored.Bind(juliet); err != nil {
+		t.Errorf("bound already: %v", err)
+	}
+	again, err := juliet.UnmarshalPendingCommit(restored.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tg.deliver("juliet", again)
+	tg.agree()
+	tg.commit("juliet", nil)
+	tg.agree()
+}

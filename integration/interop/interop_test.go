@@ -244,6 +244,7 @@ func perform(p *play) {
 	refs := proposal(t)(p.on("romeo").AddProposal(ctx, &pb.AddProposalRequest{StateId: p.state["romeo"], KeyPackage: kp.KeyPackage}))
 	p.commit("juliet", refs, nil, map[string]uint32{"mercutio": kp.TransactionId})
 	refs = proposal(t)(p.on("nurse").UpdateProposal(ctx, &pb.UpdateProposalRequest{StateId: p.state["nurse"]}))
+	p.talk()
 	p.commit("romeo", refs, nil, nil)
 	refs = proposal(t)(p.on("nurse").RemoveProposal(ctx, &pb.RemoveProposalRequest{StateId: p.state["nurse"], RemovedId: []byte("mercutio")}))
 	p.commit("juliet", refs, nil, nil, "mercutio")

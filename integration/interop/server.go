@@ -51,7 +51,8 @@ var peersLimits = mls.Limits{MaxLifetime: -1, ResumptionPSKs: 1 << 20}
 
 func newActor() actor {
 	psks := mls.ExternalPSKs{}
-	return actor{cfg: &mls.Config{PSKs: psks, Limits: peersLimits}, psks: psks}
+	// A script says when to commit, and may let somebody speak before.
+	return actor{cfg: &mls.Config{PSKs: psks, Limits: peersLimits, SealWithPending: true}, psks: psks}
 }
 
 // A joiner has a key package and waits for a Welcome.
