@@ -243,6 +243,7 @@ func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanz
 	if err := g.s.addWelcomes(r.ctx, g.jid, r.from.bare, c, e, change); err != nil {
 		return nil, err
 	}
+	change.UploadOwner, change.Uploads = r.from.bare, c.stages
 	acc, err := g.s.store.AcceptCommit(r.ctx, change)
 	if err != nil {
 		return nil, err
@@ -291,15 +292,12 @@ func (g *group) afterCommit(r *request, st *groupState, c *submittedCommit, e *c
 	}
 	g.s.nudger.absent(g.jid, st)
 	g.s.announceWelcomes(r.ctx, g.jid, change, acc)
-	for _, id := range c.stages {
-		g.s.store.Update(r.ctx, func(tx store.Tx) error { return tx.DeleteUpload(r.from.bare, id) })
-	}
-	// Removals that the commit did not carry out are void with their epoch;
-	// for those who were leaving we ask again.
 	if !alone {
 		g.st = nil
 		return
 	}
+	// Removals that the commit did not carry out are void with their epoch;
+	// for those who were leaving we ask again.
 	g.removeAgain(r.ctx, st, leavers)
 }
 

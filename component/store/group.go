@@ -155,4 +155,8 @@ type Commit struct {
 	Welcomes      []NewWelcome
 	WelcomeInfo   []byte // EncryptedGroupInfo, shared by all Welcomes
 	WelcomeExpiry time.Time
+
+	// Uploads of UploadOwner are used up by the commit and removed with it.
+	UploadOwner string
+	Uploads     []string
 }

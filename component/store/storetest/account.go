@@ -246,6 +246,21 @@ func testUploads(t *testing.T, w *world) {
 	}
 	w.update(func(tx store.Tx) error { return tx.DeleteUpload(juliet, "u1") })
 	w.update(func(tx store.Tx) error { return tx.DeleteUpload(juliet, "u1") })
+	// A commit uses up those that it names, of its sender and of nobody else.
+	ok(chunk(whole, 0, 10000), 10000)
+	g := w.create(newGroup(balcony))
+	c2 := commit(g, "with an upload")
+	c2.UploadOwner, c2.Uploads = mallory, []string{"u1"}
+	w.accept(c2)
+	if _, err := get(juliet, noon); err != nil {
+		t.Fatalf("after another's commit: %v", err)
+	}
+	c2 = commit(w.group(balcony), "with juliet's upload")
+	c2.UploadOwner, c2.Uploads = juliet, []string{"u1", "u2"}
+	w.accept(c2)
+	if _, err := get(juliet, noon); !errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("after the commit: %v", err)
+	}
 	// A slow one lives as long as it goes on.
 	for i := range 4 {
 		c := chunk(whole, i*2500, (i+1)*2500)

@@ -242,6 +242,11 @@ func (t *Tx) AcceptCommit(c *store.Commit) (store.Accepted, error) {
 	if err := t.splitWelcome(c, h.jid, int64(seq), int64(next)); err != nil {
 		return store.Accepted{}, err
 	}
+	for _, id := range c.Uploads {
+		if err := t.DeleteUpload(c.UploadOwner, id); err != nil {
+			return store.Accepted{}, err
+		}
+	}
 	return store.Accepted{
 		Seq: seq, Epoch: next, Chain: chain, ID: c.ID, Stamp: MillisTime(now), Rev: h.rev + 1,
 	}, nil
