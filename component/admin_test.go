@@ -6,10 +6,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lockstep-im/lockstep/component"
 	"github.com/lockstep-im/lockstep/component/store"
@@ -165,4 +167,23 @@ func TestLogsAreQuiet(t *testing.T) {
 			t.Errorf("the log holds %q", secret)
 		}
 	}
+}
+
+// TestMaintenanceEnds by itself when its time is over.
+func TestMaintenanceEnds(t *testing.T) {
+	var ahead atomic.Int64
+	s := start(t, func(c *component.Config) {
+		c.Admins = []string{nurse}
+		c.Time = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	n, j := newActor(t, s, nurse, "kitchen"), newActor(t, s, juliet, "balcony")
+	form := &stanza.Form{Type: stanza.FormSubmit}
+	form.Add("minutes", "5")
+	n.must(n.set(domain, &stanza.Command{Node: stanza.NodeMaintenance, Form: form}, nil))
+	var m *stanza.Maintenance
+	if err := j.get(domain, &stanza.CountQuery{}, nil); !errors.As(err, &m) || m.After < 4*time.Minute || m.After > 5*time.Minute {
+		t.Errorf("during maintenance: %v", err)
+	}
+	ahead.Store(int64(6 * time.Minute))
+	j.must(j.get(domain, &stanza.CountQuery{}, nil))
 }

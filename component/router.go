@@ -325,7 +325,9 @@ func (s *Service) admit(r *request) error {
 		return &stanza.Maintenance{After: 10 * time.Second}
 	}
 	if until := s.maint.Load(); until != 0 && !s.admins[r.from.bare] && (r.verb == nil || !r.verb.always) {
-		return &stanza.Maintenance{After: max(time.Unix(until, 0).Sub(s.now()), time.Second)}
+		if left := time.Unix(until, 0).Sub(s.now()); left > 0 {
+			return &stanza.Maintenance{After: max(left, time.Second)}
+		}
 	}
 	if s.inFlight.Load()+r.size > s.limits.MaxInFlight {
 		s.metrics.dropped.WithLabelValues("in-flight").Inc()
