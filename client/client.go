@@ -417,46 +417,59 @@ func (c *Client) currentLink() (link, context.Context) {
 // iq sends a request and hands the payload of the result to fn, which may be
 // nil. An error answer comes back as *stanza.Error.
 func (c *Client) iq(ctx context.Context, typ, to string, payload []byte, fn func(el stanza.Element) error) error {
+	return c.startIQ(ctx, typ, to, payload)(fn)
+}
+
+// startIQ sends a request, and returns how to wait for the answer.
+func (c *Client) startIQ(ctx context.Context, typ, to string, payload []byte) (wait func(fn func(el stanza.Element) error) error) {
 	l, _ := c.currentLink()
-	if l == nil {
-		return ErrOffline
-	}
-	raw, err := c.iqs.request(ctx, l, typ, to, payload)
-	if typ == "get" && errors.Is(err, errRestarted) {
-		// Asking changes nothing, so that it may be done again.
-		raw, err = c.iqs.request(ctx, l, typ, to, payload)
-	}
-	if err != nil {
-		return err
-	}
-	var p stanza.Parser
-	s, err := p.Parse(raw)
-	if err != nil {
-		return fmt.Errorf("client: reading the answer of %q: %w", to, err)
-	}
-	if e := s.Err(); e != nil {
-		return e
-	}
-	if fn == nil {
+	answer := c.iqs.start(ctx, l, typ, to, payload)
+	return func(fn func(el stanza.Element) error) error {
+		raw, err := answer()
+		if typ == "get" && errors.Is(err, errRestarted) {
+			// Asking changes nothing, so that it may be done again.
+			raw, err = c.iqs.request(ctx, l, typ, to, payload)
+		}
+		if err != nil {
+			return err
+		}
+		var p stanza.Parser
+		s, err := p.Parse(raw)
+		if err != nil {
+			return fmt.Errorf("client: reading the answer of %q: %w", to, err)
+		}
+		if e := s.Err(); e != nil {
+			return e
+		}
+		if fn == nil {
+			return nil
+		}
+		el, err := s.Payload()
+		if err != nil {
+			return fmt.Errorf("client: reading the answer of %q: %w", to, err)
+		}
+		if err := fn(el); err != nil {
+			return fmt.Errorf("client: reading the answer of %q: %w", to, err)
+		}
 		return nil
 	}
-	el, err := s.Payload()
-	if err != nil {
-		return fmt.Errorf("client: reading the answer of %q: %w", to, err)
-	}
-	if err := fn(el); err != nil {
-		return fmt.Errorf("client: reading the answer of %q: %w", to, err)
-	}
-	return nil
 }
 
 // ask is iq with payload types. A nil reply takes any result.
 func (c *Client) ask(ctx context.Context, typ, to string, req, reply stanza.Payload) error {
-	var fn func(stanza.Element) error
-	if reply != nil {
-		fn = reply.Parse
+	return c.start(ctx, typ, to, req)(reply)
+}
+
+// start is ask in two steps: when it returns, the request is on its way, behind
+// all that were started before on the same link.
+func (c *Client) start(ctx context.Context, typ, to string, req stanza.Payload) (wait func(reply stanza.Payload) error) {
+	answer := c.startIQ(ctx, typ, to, req.Append(nil))
+	return func(reply stanza.Payload) error {
+		if reply == nil {
+			return answer(nil)
+		}
+		return answer(reply.Parse)
 	}
-	return c.iq(ctx, typ, to, req.Append(nil), fn)
 }
 
 // unknownOutcome reports whether a request that failed with err may have had

@@ -48,7 +48,8 @@ type Group struct {
 	redoing    bool          // a goroutine makes them
 	parent     *mls.Group    // the old state while the new group of a ReInit has not been joined by the others
 	pend       *pendingOwn
-	outbox     []*outMessage
+	outbox     []*outMessage // in the order in which they leave
+	sending    bool          // a goroutine brings the outbox to the service
 	byRef      map[stanza.Ref]*outMessage
 	nextRow    uint64 // of the outbox and the inbox
 

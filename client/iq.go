@@ -87,8 +87,20 @@ func (t *tracker) timeout(n int) time.Duration {
 // result or error. Its error is ErrOffline when nothing was sent, or wraps
 // errUnknownOutcome.
 func (t *tracker) request(ctx context.Context, l link, typ, to string, payload []byte) ([]byte, error) {
+	return t.start(ctx, l, typ, to, payload)()
+}
+
+// start is the first half of request: it writes the IQ, and returns the second,
+// which waits for the answer and must be called.
+func (t *tracker) start(ctx context.Context, l link, typ, to string, payload []byte) (wait func() ([]byte, error)) {
+	failed := func(err error) func() ([]byte, error) { return func() ([]byte, error) { return nil, err } }
 	if l == nil {
-		return nil, ErrOffline
+		return failed(ErrOffline)
+	}
+	select {
+	case <-l.done():
+		return failed(ErrOffline)
+	default:
 	}
 	id := randomID()
 	b := make([]byte, 0, len(payload)+128+len(to))
@@ -105,32 +117,32 @@ func (t *tracker) request(ctx context.Context, l link, typ, to string, payload [
 	t.mu.Lock()
 	t.pending[id] = p
 	t.mu.Unlock()
-	defer func() {
+	forget := func() {
 		t.mu.Lock()
 		delete(t.pending, id)
 		t.mu.Unlock()
-	}()
-	select {
-	case <-l.done():
-		return nil, ErrOffline
-	default:
 	}
 	if err := l.send(b); err != nil {
-		return nil, fmt.Errorf("%w: %v", errUnknownOutcome, err)
+		forget()
+		return failed(fmt.Errorf("%w: %v", errUnknownOutcome, err))
 	}
-	timer := time.NewTimer(t.timeout(len(b)))
-	defer timer.Stop()
-	select {
-	case raw := <-p.ch:
-		return raw, nil
-	case <-p.lost:
-		return nil, errRestarted
-	case <-l.done():
-		return nil, fmt.Errorf("%w: the connection ended", errUnknownOutcome)
-	case <-timer.C:
-		return nil, fmt.Errorf("%w from %q in %v", errUnknownOutcome, to, t.timeout(len(b)))
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", errUnknownOutcome, ctx.Err())
+	timeout := t.timeout(len(b))
+	timer := time.NewTimer(timeout)
+	return func() ([]byte, error) {
+		defer forget()
+		defer timer.Stop()
+		select {
+		case raw := <-p.ch:
+			return raw, nil
+		case <-p.lost:
+			return nil, errRestarted
+		case <-l.done():
+			return nil, fmt.Errorf("%w: the connection ended", errUnknownOutcome)
+		case <-timer.C:
+			return nil, fmt.Errorf("%w from %q in %v", errUnknownOutcome, to, timeout)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", errUnknownOutcome, ctx.Err())
+		}
 	}
 }
 

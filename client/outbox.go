@@ -15,8 +15,9 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file brings sealed messages to the service: submits them, again if an answer
-// is lost, sealed anew if the epoch is over, until it has said yes or no.
+// This file holds the messages that wait for the delivery service's word, and what
+// becomes of them: accepted, refused, or sealed anew when their epoch is over. How
+// they get there is in outgoing.go.
 
 // outMessage is a message on its way.
 type outMessage struct {
@@ -27,9 +28,11 @@ type outMessage struct {
 	sealed   []byte
 	ref      stanza.Ref
 	epoch    uint64
-	busy     bool // a goroutine submits it
-	accepted bool // the delivery service has said yes
-	waited   bool // a caller waits for it
+	durable  bool  // it is in the store, and may leave
+	flying   bool  // submitted, and its answer is not waited for
+	trouble  error // why its first submission did not do
+	accepted bool  // the delivery service has said yes
+	waiting  int   // callers that wait for it
 	done     chan struct{}
 	sent     *Sent
 	err      error
@@ -72,7 +75,7 @@ func (g *Group) loadOutbox() error {
 		}
 		m := &outMessage{
 			row: key, origin: s.Origin, content: s.Content, written: s.Written, sealed: s.Sealed, epoch: s.Epoch,
-			ref: stanza.MessageRef(s.Sealed), done: make(chan struct{}),
+			ref: stanza.MessageRef(s.Sealed), durable: true, done: make(chan struct{}),
 		}
 		g.outbox = append(g.outbox, m)
 		if len(m.sealed) > 0 {
@@ -80,101 +83,6 @@ func (g *Group) loadOutbox() error {
 		}
 		return nil
 	})
-}
-
-// pump submits a message on its own goroutine, unless one does already.
-func (g *Group) pump(m *outMessage) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if m.busy || m.accepted || g.c.life.Err() != nil {
-		return
-	}
-	m.busy = true
-	g.c.wg.Add(1)
-	go func() {
-		defer g.c.wg.Done()
-		g.submit(g.c.life, m)
-		g.mu.Lock()
-		m.busy = false
-		g.mu.Unlock()
-	}()
-}
-
-// resend takes up what an earlier run or connection has left in the outbox.
-func (g *Group) resend() {
-	g.mu.Lock()
-	var todo []*outMessage
-	for _, m := range g.outbox {
-		if !m.busy && !m.accepted {
-			todo = append(todo, m)
-		}
-	}
-	g.mu.Unlock()
-	for _, m := range todo {
-		g.pump(m)
-	}
-}
-
-// submit tries until the delivery service has accepted or refused the message.
-func (g *Group) submit(ctx context.Context, m *outMessage) {
-	lost, stale := 0, 0
-	for attempt := 0; ctx.Err() == nil; attempt++ {
-		g.mu.Lock()
-		settled := m.accepted || isDone(m.done)
-		req := stanza.Send{Epoch: m.epoch, Ref: m.ref, Message: stanza.MLS{Bytes: m.sealed}}
-		ref, status := m.ref, g.meta.Status
-		g.mu.Unlock()
-		if settled {
-			return
-		}
-		if status == statusLost || !g.c.waitLink(ctx) {
-			// The rejoin, or the next connection, takes the message up again.
-			return
-		}
-		if len(req.Message.Bytes) == 0 {
-			if g.sealAnew(ctx, m) != nil {
-				return
-			}
-			continue
-		}
-		var acc stanza.Accepted
-		err := g.c.ask(ctx, "set", g.jid, &req, &acc)
-		g.c.fail("submitted")
-		var se *stanza.StaleEpoch
-		var fe *stanza.FutureEpoch
-		switch {
-		case err == nil:
-			g.accepted(m, ref, &acc)
-			return
-		case errors.As(err, &se):
-			stale++
-			if g.reseal(ctx, m, se) != nil {
-				return
-			}
-			g.c.sleep(ctx, rand.N(time.Duration(min(stale, 6))*100*time.Millisecond))
-		case errors.As(err, &fe):
-			g.serviceRolledBack(ctx, fe)
-			g.c.sleep(ctx, 5*time.Second+rand.N(5*time.Second))
-		case retryAfter(err) > 0:
-			g.c.waitAsked(ctx, g.host, err)
-		case unknownOutcome(err) || errors.Is(err, ErrOffline):
-			if errors.Is(err, errRestarted) {
-				lost = 0 // it is back: no reason to be slow
-			}
-			lost++
-			g.c.pause(ctx, g.host, rand.N(backoff(lost)))
-			// The log is asked before the message is sent again.
-			if e := g.catchUp(ctx, 0); e != nil {
-				continue
-			}
-		case g.overtakenByReInit(ctx, err):
-			// Sealed again when the group has gone on.
-			g.c.sleep(ctx, rand.N(time.Second))
-		default:
-			g.refused(m, err)
-			return
-		}
-	}
 }
 
 func isDone(ch chan struct{}) bool {
@@ -243,7 +151,7 @@ func (g *Group) accepted(m *outMessage, ref stanza.Ref, acc *stanza.Accepted) {
 		return
 	}
 	m.accepted = true
-	later := !m.waited
+	later := m.waiting == 0
 	m.finish(&Sent{ID: acc.ID, Seq: acc.Seq, Epoch: m.epoch, OriginID: m.origin, Time: acc.Stamp}, nil)
 	e := &entry{seq: acc.Seq, epoch: m.epoch, kind: groupdata.Application, id: acc.ID, stamp: acc.Stamp, bytes: m.sealed, chain: acc.Chain, live: true}
 	if later {
@@ -271,7 +179,7 @@ func (g *Group) refused(m *outMessage, err error) {
 	}
 	ops := []store.Op{store.Delete(m.row)}
 	var it item
-	if !m.waited {
+	if m.waiting == 0 {
 		var op store.Op
 		it, op = g.eventOp(&SendFailed{OriginID: m.origin, Reason: err.Error()}, 0, time.Time{})
 		ops = append(ops, op)
@@ -320,25 +228,34 @@ func (g *Group) sealAnew(ctx context.Context, m *outMessage) error {
 		}
 		return err
 	}
-	defer g.mu.Unlock()
-	if m.accepted || isDone(m.done) {
-		return ErrClosed
+	b := g.b
+	ticket, err := g.sealOut(m)
+	g.mu.Unlock()
+	if err != nil {
+		g.refused(m, err)
+		return err
 	}
-	if len(m.sealed) > 0 && m.epoch == g.state.Epoch() {
-		return nil // the service is behind; the same message again
+	return b.flush(ticket)
+}
+
+// sealOut is sealAnew with the lock held, and without the write.
+func (g *Group) sealOut(m *outMessage) (ticket uint64, err error) {
+	switch {
+	case m.accepted || isDone(m.done):
+		return 0, ErrClosed
+	case len(m.sealed) > 0 && m.epoch == g.state.Epoch():
+		return 0, nil // the service is behind; the same message again
 	}
 	if err := g.permitted(); err != nil {
-		go g.refused(m, err)
-		return err
+		return 0, err
 	}
 	msg, ops, err := g.seal(m.content, m.origin, m.written)
 	if err != nil {
-		go g.refused(m, err)
-		return err
+		return 0, err
 	}
 	delete(g.byRef, m.ref)
 	m.sealed, m.ref, m.epoch = msg.Bytes(), stanza.MessageRef(msg.Bytes()), g.state.Epoch()
 	g.byRef[m.ref] = m
 	g.meta.Sent++
-	return g.b.flush(g.b.add(append(ops, m.op())...))
+	return g.b.add(append(ops, m.op())...), nil
 }

@@ -454,7 +454,7 @@ func (g *Group) ownMessage(m *outMessage, e *entry, r *received) {
 	}
 	// The answer was lost; the log is as good.
 	m.accepted = true
-	if !m.waited {
+	if m.waiting == 0 {
 		r.put(g, &SentLater{OriginID: m.origin}, e.seq, e.stamp)
 	}
 	m.finish(&Sent{ID: e.id, Seq: e.seq, Epoch: m.epoch, OriginID: m.origin, Time: e.stamp}, nil)
@@ -534,7 +534,7 @@ func (g *Group) forget(r *received) {
 	g.seen = nil
 	for _, m := range g.outbox {
 		if !m.accepted && !isDone(m.done) {
-			if !m.waited {
+			if m.waiting == 0 {
 				r.put(g, &SendFailed{OriginID: m.origin, Reason: "the group is over"}, 0, time.Time{})
 			}
 			m.finish(nil, ErrNotMember)

@@ -47,6 +47,45 @@ func (e *QueuedError) Error() string {
 
 func (e *QueuedError) Unwrap() error { return e.Err }
 
+// Posted is a message in the outbox.
+type Posted struct {
+	g *Group
+	m *outMessage
+}
+
+// OriginID is the name that this client gave the message.
+func (p *Posted) OriginID() string { return p.m.origin }
+
+// Wait returns when the delivery service has accepted or refused the message. If
+// ctx ends before that the error is a [*QueuedError].
+func (p *Posted) Wait(ctx context.Context) (*Sent, error) {
+	p.g.mu.Lock()
+	p.m.waiting++
+	p.g.mu.Unlock()
+	return p.wait(ctx)
+}
+
+// wait is Wait for a caller who is counted already.
+func (p *Posted) wait(ctx context.Context) (*Sent, error) {
+	g, m := p.g, p.m
+	var err error
+	select {
+	case <-m.done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-g.c.life.Done():
+		err = ErrClosed
+	}
+	// From here on an event tells, unless it is settled.
+	g.mu.Lock()
+	m.waiting--
+	g.mu.Unlock()
+	if err == nil || isDone(m.done) {
+		return m.sent, m.err
+	}
+	return nil, &QueuedError{OriginID: m.origin, Err: err}
+}
+
 // newRow names a row that sorts behind all others of its kind, also after a
 // restart.
 func (g *Group) newRow(kind string) string {
@@ -70,6 +109,15 @@ func appendAll(dst []byte, elements ...stanza.Payload) []byte {
 		dst = el.Append(dst)
 	}
 	return dst
+}
+
+// Post is [Group.Send] without the wait for the delivery service: it returns when
+// the message is sealed and stored. Messages of one group leave in the order in
+// which Post, Send and the like were called, whatever happens to the connection.
+// How it went is told by [Posted.Wait], or, when nobody waits, by a [SentLater]
+// or [SendFailed] event with the same OriginID.
+func (g *Group) Post(ctx context.Context, text string) (*Posted, error) {
+	return g.post(ctx, appendAll(nil, &stanza.Body{Text: text}), 0)
 }
 
 // SendContent sends payload elements as they are: complete XML elements with
@@ -266,14 +314,23 @@ func (g *Group) fits(ctx context.Context, content []byte) error {
 }
 
 func (g *Group) send(ctx context.Context, content []byte) (*Sent, error) {
+	p, err := g.post(ctx, content, 1)
+	if err != nil {
+		return nil, err
+	}
+	return p.wait(ctx)
+}
+
+// post seals content and puts it into the outbox, where it is durable when post
+// returns. waiting is how many callers are going to wait for it.
+func (g *Group) post(ctx context.Context, content []byte, waiting int) (*Posted, error) {
 	if err := g.fits(ctx, content); err != nil {
 		return nil, err
 	}
 	if err := g.usable(ctx); err != nil {
 		return nil, err
 	}
-	origin := randomID()
-	m, ticket, err := g.enqueue(content, origin)
+	m, ticket, err := g.enqueue(content, randomID(), waiting)
 	b := g.b
 	g.mu.Unlock()
 	if err != nil {
@@ -284,27 +341,15 @@ func (g *Group) send(ctx context.Context, content []byte) (*Sent, error) {
 		return nil, err
 	}
 	g.c.fail("persisted")
-	g.pump(m)
-	select {
-	case <-m.done:
-		return m.sent, m.err
-	case <-ctx.Done():
-	case <-g.c.life.Done():
-		return nil, &QueuedError{OriginID: origin, Err: ErrClosed}
-	}
 	g.mu.Lock()
-	m.waited = false
+	m.durable = true
+	g.pump()
 	g.mu.Unlock()
-	select {
-	case <-m.done:
-		return m.sent, m.err
-	default:
-		return nil, &QueuedError{OriginID: origin, Err: ctx.Err()}
-	}
+	return &Posted{g, m}, nil
 }
 
 // enqueue seals content and puts it into the outbox. Called with the lock held.
-func (g *Group) enqueue(content []byte, origin string) (*outMessage, uint64, error) {
+func (g *Group) enqueue(content []byte, origin string, waiting int) (*outMessage, uint64, error) {
 	if err := g.permitted(); err != nil {
 		return nil, 0, err
 	}
@@ -315,7 +360,7 @@ func (g *Group) enqueue(content []byte, origin string) (*outMessage, uint64, err
 	}
 	m := &outMessage{
 		row: g.newRow("o"), origin: origin, content: content, written: now, sealed: msg.Bytes(),
-		ref: stanza.MessageRef(msg.Bytes()), epoch: g.state.Epoch(), waited: true, done: make(chan struct{}),
+		ref: stanza.MessageRef(msg.Bytes()), epoch: g.state.Epoch(), waiting: waiting, done: make(chan struct{}),
 	}
 	g.meta.Sent++
 	g.outbox = append(g.outbox, m)

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/lockstep-im/lockstep/stanza"
+)
+
+// This file brings the outbox of a group to the delivery service, in the order in
+// which it was written.
+//
+// Messages follow each other without waiting for answers, so that a busy bot is
+// not bound to one message for each round trip: what one connection carries, the
+// service takes in its order. When an answer is a refusal, or does not come, what
+// is behind waits, and messages go one by one until all that had trouble is
+// settled. One that was sealed in a past epoch may be refused for it, and goes
+// alone too.
+
+// maxFlying is how many messages of a group are under way to the service without
+// an answer. A quarter of what a delivery service queues for one group.
+const maxFlying = 64
+
+// pump brings what is in the outbox to the service, unless that is being done.
+// Called with the lock held.
+func (g *Group) pump() {
+	switch {
+	case g.sending:
+		g.signal()
+	case g.c.life.Err() == nil:
+		g.sending = true
+		g.c.wg.Add(1)
+		go func() {
+			defer g.c.wg.Done()
+			g.bringOut(g.c.life)
+		}()
+	}
+}
+
+// resend takes up what an earlier run or connection has left in the outbox.
+func (g *Group) resend() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.pump()
+}
+
+// nextOut finds what is to be done for the outbox: submit m, alone or behind what
+// is flying, or wait until something changes. Called with the lock held.
+func (g *Group) nextOut() (m *outMessage, alone, wait bool) {
+	flying := 0
+	var epoch uint64 // of what is flying
+	for _, o := range g.outbox {
+		switch {
+		case o.accepted || isDone(o.done):
+			continue
+		case o.flying:
+			flying, epoch = flying+1, o.epoch
+			continue
+		case o.trouble != nil:
+			alone = true
+		}
+		if m == nil {
+			m = o
+		}
+	}
+	if m == nil {
+		return nil, false, flying > 0
+	}
+	alone = alone || len(m.sealed) == 0 || g.state != nil && m.epoch != g.state.Epoch()
+	if !m.durable || flying > 0 && (alone || m.epoch != epoch || flying >= maxFlying) {
+		return nil, false, true
+	}
+	return m, alone, false
+}
+
+// bringOut submits the outbox until nothing is left to do, or the group has to be
+// joined again first; then the next synchronisation takes it up.
+func (g *Group) bringOut(ctx context.Context) {
+	for {
+		ready := g.c.waitLink(ctx)
+		g.mu.Lock()
+		m, alone, wait := g.nextOut()
+		if !ready || m == nil && !wait || g.meta.Status == statusLost {
+			g.sending = false
+			g.mu.Unlock()
+			return
+		}
+		changed := g.changed
+		if m != nil && !alone {
+			m.flying = true
+		}
+		g.mu.Unlock()
+		switch {
+		case wait:
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		case alone:
+			settled := g.submit(ctx, m)
+			g.mu.Lock()
+			m.trouble = nil
+			if !settled {
+				g.sending = false
+				g.mu.Unlock()
+				return
+			}
+			g.mu.Unlock()
+		default:
+			g.launch(ctx, m)
+		}
+	}
+}
+
+// launch submits a message that is flying, and does not wait for the answer.
+func (g *Group) launch(ctx context.Context, m *outMessage) {
+	g.mu.Lock()
+	req, ref := m.request(), m.ref
+	g.mu.Unlock()
+	answer := g.c.start(ctx, "set", g.jid, &req)
+	g.c.wg.Add(1)
+	go func() {
+		defer g.c.wg.Done()
+		var acc stanza.Accepted
+		err := answer(&acc)
+		g.c.fail("submitted")
+		if err == nil {
+			g.accepted(m, ref, &acc)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		m.flying, m.trouble = false, err
+		g.signal()
+	}()
+}
+
+func (m *outMessage) request() stanza.Send {
+	return stanza.Send{Epoch: m.epoch, Ref: m.ref, Message: stanza.MLS{Bytes: m.sealed}}
+}
+
+// submit tries until the delivery service has accepted or refused a message that
+// goes alone, and reports whether it has.
+func (g *Group) submit(ctx context.Context, m *outMessage) bool {
+	g.mu.Lock()
+	err := m.trouble
+	g.mu.Unlock()
+	lost, stale := 0, 0
+	for g.c.waitLink(ctx) {
+		if over, settled := g.over(m); over {
+			return settled
+		}
+		var se *stanza.StaleEpoch
+		var fe *stanza.FutureEpoch
+		switch {
+		case err == nil: // not tried yet
+		case errors.As(err, &se):
+			stale++
+			if g.reseal(ctx, m, se) != nil {
+				return isDone(m.done)
+			}
+			g.c.sleep(ctx, rand.N(time.Duration(min(stale, 6))*100*time.Millisecond))
+		case errors.As(err, &fe):
+			g.serviceRolledBack(ctx, fe)
+			g.c.sleep(ctx, 5*time.Second+rand.N(5*time.Second))
+		case retryAfter(err) > 0:
+			g.c.waitAsked(ctx, g.host, err)
+		case unknownOutcome(err) || errors.Is(err, ErrOffline):
+			if errors.Is(err, errRestarted) {
+				lost = 0 // it is back: no reason to be slow
+			}
+			lost++
+			g.c.pause(ctx, g.host, rand.N(backoff(lost)))
+			// The log is asked before the message is sent again.
+			if g.catchUp(ctx, 0) != nil {
+				continue
+			}
+		case g.overtakenByReInit(ctx, err):
+			// Sealed again when the group has gone on.
+			g.c.sleep(ctx, rand.N(time.Second))
+		default:
+			g.refused(m, err)
+			return true
+		}
+		if over, settled := g.over(m); over {
+			return settled
+		}
+		g.mu.Lock()
+		bare := len(m.sealed) == 0
+		g.mu.Unlock()
+		if bare && g.sealAnew(ctx, m) != nil {
+			return isDone(m.done)
+		}
+		g.mu.Lock()
+		req, ref := m.request(), m.ref
+		g.mu.Unlock()
+		var acc stanza.Accepted
+		err = g.c.ask(ctx, "set", g.jid, &req, &acc)
+		g.c.fail("submitted")
+		if err == nil {
+			g.accepted(m, ref, &acc)
+			return true
+		}
+	}
+	return false
+}
+
+// over reports whether there is nothing more to be done for a message now:
+// because it is settled, or because the group has to be joined again first.
+func (g *Group) over(m *outMessage) (over, settled bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	settled = m.accepted || isDone(m.done)
+	return settled || g.meta.Status == statusLost, settled
+}
