@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
@@ -97,27 +98,13 @@ func openState(cfg *client.Config) (store.Store, error) {
 	return enc, err
 }
 
-// line is one line of a conversation.
-type line struct {
-	ID     string    `json:"id,omitempty"`
-	Origin string    `json:"origin,omitempty"`
-	Time   time.Time `json:"time"`
-	From   string    `json:"from,omitempty"` // empty: a notice of the program
-	Text   string    `json:"text"`
-	Own    bool      `json:"own,omitempty"`
-	Alarm  bool      `json:"alarm,omitempty"`
-	Trust  string    `json:"trust,omitempty"`
-	Files  [][]byte  `json:"files,omitempty"` // with their keys
-
-	state string // of an own line: "…" waiting, "✗" refused
-	row   string
-}
-
 // history keeps conversations in the account's store, beside the keys and as
 // well protected as they are.
 type history struct {
 	store store.Store
-	last  int64
+
+	mu   sync.Mutex
+	last int64 // of the rows that have no time of their own
 }
 
 // keepLines is how many lines of a group are kept.
@@ -132,12 +119,14 @@ func (h *history) prefix(group string) string {
 
 // add keeps a line. A message that comes twice has one row.
 func (h *history) add(group string, l *line) error {
-	n := l.Time.UnixNano()
-	if l.ID == "" || n <= 0 {
-		n = max(time.Now().UnixNano(), h.last+1)
-	}
-	h.last = max(h.last, n)
 	if l.row == "" {
+		n := l.Time.UnixNano()
+		h.mu.Lock()
+		if l.ID == "" || n <= 0 {
+			n = max(time.Now().UnixNano(), h.last+1)
+		}
+		h.last = max(h.last, n)
+		h.mu.Unlock()
 		l.row = fmt.Sprintf("%s%016x-%s", h.prefix(group), n, l.ID)
 	}
 	b, err := json.Marshal(l)

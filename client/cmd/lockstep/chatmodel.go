@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +15,6 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"github.com/lockstep-im/lockstep/client"
-	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
 // room is one group, or an invitation to one, in the window.
@@ -29,7 +26,12 @@ type room struct {
 	unread  int
 	alarm   bool
 	typing  map[string]time.Time
+	seen    map[string]string // by whom, up to which line
 	draft   string
+}
+
+func newRoom(jid string) *room {
+	return &room{jid: jid, typing: make(map[string]time.Time), seen: make(map[string]string)}
 }
 
 func (r *room) title() string {
@@ -47,6 +49,7 @@ type chat struct {
 	h    *history
 	opts *chatCmd
 	send func(tea.Msg)
+	out  chan outgoing
 
 	rooms   []*room
 	cur     int
@@ -62,6 +65,15 @@ type chat struct {
 	typedAt time.Time
 }
 
+// outgoing is a line on its way out.
+type outgoing struct {
+	g *client.Group
+	l *line
+}
+
+// maxOutgoing is how many lines may wait for a group that is not caught up.
+const maxOutgoing = 256
+
 // Messages to the window.
 type (
 	messageMsg struct{ m *client.Message }
@@ -73,6 +85,12 @@ type (
 		jid  string
 		list []client.MemberInfo
 	}
+	// A line is in the outbox, under a name.
+	postedMsg struct {
+		jid    string
+		l      *line
+		origin string
+	}
 	sentMsg struct {
 		jid  string
 		l    *line
@@ -83,7 +101,7 @@ type (
 )
 
 func newChat(ctx context.Context, c *client.Client, h *history, opts *chatCmd) *chat {
-	m := &chat{ctx: ctx, c: c, h: h, opts: opts, send: func(tea.Msg) {}, status: "connecting…", width: 80, height: 24}
+	m := &chat{ctx: ctx, c: c, h: h, opts: opts, send: func(tea.Msg) {}, out: make(chan outgoing, maxOutgoing), status: "connecting…", width: 80, height: 24}
 	m.input = textinput.New()
 	m.input.Placeholder = "say something, or /help"
 	m.input.CharLimit = 8000
@@ -106,31 +124,7 @@ func (m *chat) attach(send func(tea.Msg)) {
 		send(messageMsg{msg})
 	})
 	m.c.OnEvent(func(_ context.Context, e client.Event) { send(eventMsg{e}) })
-}
-
-// messageLine is a message as a line, nil for what is not shown.
-func messageLine(msg *client.Message) *line {
-	l := &line{ID: msg.ID, Origin: msg.OriginID, Time: msg.Time, From: msg.Sender.JID, Text: msg.Body, Own: msg.Own, Trust: msg.Sender.Trust.String()}
-	switch {
-	case msg.Ephemeral:
-		return nil
-	case msg.Retracts != "":
-		l.Text = "(took a message back)"
-	case msg.ReactsTo != "":
-		l.Text = "(reacts " + strings.Join(msg.Reactions, " ") + ")"
-	case msg.Corrects != "":
-		l.Text = "(corrects) " + msg.Body
-	}
-	for i := range msg.Files {
-		if b, err := msg.Files[i].Marshal(); err == nil {
-			l.Files = append(l.Files, b)
-			l.Text = strings.TrimSpace(l.Text + " [file " + msg.Files[i].String() + ", /save]")
-		}
-	}
-	if l.Text == "" {
-		return nil
-	}
-	return l
+	go m.bringOut()
 }
 
 // Init starts the cursor.
@@ -162,10 +156,13 @@ func (m *chat) refresh() {
 	for _, g := range m.c.Groups() {
 		r := m.find(g.JID())
 		if r == nil || r.invited != "" {
-			r = &room{jid: g.JID(), typing: map[string]time.Time{}}
-			var err error
-			if r.lines, err = m.h.load(r.jid); err != nil {
+			r = newRoom(g.JID())
+			kept, err := m.h.load(r.jid)
+			if err != nil {
 				m.status = strip(err)
+			}
+			for _, l := range kept {
+				r.take(l)
 			}
 		}
 		r.name = g.Name()
@@ -174,7 +171,8 @@ func (m *chat) refresh() {
 	for _, inv := range m.c.Invitations() {
 		r := m.find(inv.Group)
 		if r == nil {
-			r = &room{jid: inv.Group, unread: 1, typing: map[string]time.Time{}}
+			r = newRoom(inv.Group)
+			r.unread = 1
 			r.lines = []*line{{Time: time.Now(), Text: fmt.Sprintf("%s invites you. /accept or /decline", inv.By)}}
 		}
 		r.invited = inv.By
@@ -204,16 +202,18 @@ func (m *chat) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, m.message(v.m)
 	case eventMsg:
 		return m, m.event(v.e)
+	case postedMsg:
+		m.posted(v)
 	case sentMsg:
 		m.sent(v)
 	case noticeMsg:
 		m.notice(string(v))
 	case lineMsg:
-		if r := m.find(v.jid); r != nil {
-			r.lines = append(r.lines, v.l)
-		}
 		if err := m.h.add(v.jid, v.l); err != nil {
 			m.status = strip(err)
+		}
+		if r := m.find(v.jid); r != nil {
+			r.take(v.l)
 		}
 		m.show()
 	case statusMsg:
@@ -277,7 +277,8 @@ func (m *chat) key(k tea.KeyMsg) (tea.Model, tea.Cmd) {
 		if strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//") {
 			return m, m.command(text[1:])
 		}
-		return m, m.say(strings.TrimPrefix(text, "/"))
+		m.say(strings.TrimPrefix(text, "/"))
+		return m, nil
 	}
 	var cmd tea.Cmd
 	m.input, cmd = m.input.Update(k)
@@ -315,39 +316,92 @@ func (m *chat) group() (*client.Group, error) {
 }
 
 // say sends text; the line stands there at once, and says when it is accepted.
-func (m *chat) say(text string) tea.Cmd {
+func (m *chat) say(text string) {
 	g, err := m.group()
 	if err != nil {
 		m.status = strip(err)
-		return nil
+		return
 	}
-	l := &line{Time: time.Now(), From: m.c.Account(), Text: text, Own: true, state: "…"}
-	r := m.room()
-	r.lines = append(r.lines, l)
+	l := &line{Time: time.Now(), From: m.c.Account(), Text: text, Own: true, State: stateWaits}
+	select {
+	case m.out <- outgoing{g, l}:
+	default:
+		m.status = "too many lines wait to be sent: try again later"
+		m.input.SetValue(text)
+		return
+	}
+	m.room().take(l)
 	m.show()
 	m.view.GotoBottom()
-	return func() tea.Msg {
-		sent, err := g.Send(m.ctx, text)
-		return sentMsg{g.JID(), l, sent, err}
+}
+
+// bringOut posts what was said, one line after the other, beside the window.
+func (m *chat) bringOut() {
+	for {
+		var o outgoing
+		select {
+		case o = <-m.out:
+		case <-m.ctx.Done():
+			return
+		}
+		jid := o.g.JID()
+		p, err := o.g.Post(m.ctx, o.l.Text)
+		if err != nil {
+			m.send(sentMsg{jid, o.l, nil, err})
+			continue
+		}
+		m.send(postedMsg{jid, o.l, p.OriginID()})
+		go func() {
+			sent, err := p.Wait(m.ctx)
+			m.send(sentMsg{jid, o.l, sent, err})
+		}()
+	}
+}
+
+// posted keeps a line that will be sent, whatever happens to this program.
+func (m *chat) posted(v postedMsg) {
+	v.l.Origin = v.origin
+	if err := m.h.add(v.jid, v.l); err != nil {
+		m.status = strip(err)
 	}
 }
 
 func (m *chat) sent(v sentMsg) {
+	var queued *client.QueuedError
 	switch {
 	case v.err == nil:
-		v.l.state, v.l.ID, v.l.Origin, v.l.Time = "", v.sent.ID, v.sent.OriginID, v.sent.Time
-		if err := m.h.add(v.jid, v.l); err != nil {
-			m.status = strip(err)
-		}
+		v.l.State, v.l.ID, v.l.Origin, v.l.Time = "", v.sent.ID, v.sent.OriginID, v.sent.Time
+	case errors.As(v.err, &queued):
+		return
 	default:
-		v.l.state = "✗"
+		v.l.State = stateRefused
 		m.status = clean(strip(v.err))
+	}
+	if err := m.h.add(v.jid, v.l); err != nil {
+		m.status = strip(err)
+	}
+	m.show()
+}
+
+// settled tells what became of a line that an earlier run of the program left.
+func (m *chat) settled(jid, origin, state string) {
+	r := m.find(jid)
+	if r == nil {
+		return
+	}
+	for _, l := range r.lines {
+		if l.Own && l.Origin == origin && origin != "" && l.State == stateWaits {
+			l.State = state
+			if err := m.h.add(jid, l); err != nil {
+				m.status = strip(err)
+			}
+		}
 	}
 	m.show()
 }
 
 func (m *chat) tellTyping() tea.Cmd {
-	if !m.opts.Typing || time.Since(m.typedAt) < 8*time.Second || m.input.Value() == "" {
+	if !m.opts.Typing || time.Since(m.typedAt) < 8*time.Second || m.input.Value() == "" || strings.HasPrefix(m.input.Value(), "/") {
 		return nil
 	}
 	g, err := m.group()
@@ -381,14 +435,20 @@ func (m *chat) message(msg *client.Message) tea.Cmd {
 		return nil
 	}
 	delete(r.typing, msg.Sender.JID)
+	if msg.Displayed != "" && !msg.Own {
+		r.seen[msg.Sender.JID] = msg.Displayed
+		return nil
+	}
 	l := messageLine(msg)
 	if l == nil || slices.ContainsFunc(r.lines, func(o *line) bool { return o.ID == l.ID && l.ID != "" }) {
 		return nil
 	}
 	bottom := m.view.AtBottom()
-	r.lines = append(r.lines, l)
+	shown := r.take(l)
 	if r != m.room() {
-		r.unread++
+		if shown {
+			r.unread++
+		}
 	} else if m.opts.Receipts && msg.Body != "" && !msg.Own {
 		g := msg.Group
 		defer func() {
@@ -416,6 +476,11 @@ func (m *chat) event(e client.Event) tea.Cmd {
 	case *client.Progress:
 		m.status = eventLine(e)
 		return nil
+	case *client.SentLater:
+		m.settled(v.Group, v.OriginID, "")
+		return nil
+	case *client.SendFailed:
+		m.settled(v.Group, v.OriginID, stateRefused)
 	}
 	jid := e.Meta().Group
 	m.refresh()
@@ -449,299 +514,6 @@ func (m *chat) loadMembers() tea.Cmd {
 	}
 }
 
-const chatHelp = `/create NAME          make a group            /invite JID…        add people
-/accept, /decline     answer an invitation    /remove JID…        remove people
-/members (F2)         who is here             /role JID ROLE      owner, admin, member, visitor, outcast
-/verify               your own code           /verify JID         compare keys
-/trust JID KEY        you have compared it    /code               the epoch's code
-/file PATH            send a file             /save [FOLDER]      save the last file
-/correct TEXT         correct your last line  /retract            take it back
-/react EMOJI          to the last line        /rename NAME        the group
-/rekey                new keys now            /leave              the group
-/doctor               what is wrong           /clear              forget what was said here
-Tab next group   PgUp PgDn scroll   F2 members   Ctrl-C quit`
-
-// command runs a line that begins with a slash. What takes time runs beside
-// the window.
-func (m *chat) command(text string) tea.Cmd {
-	name, arg, _ := strings.Cut(text, " ")
-	arg = strings.TrimSpace(arg)
-	words := strings.Fields(arg)
-	do := func(what string, fn func(ctx context.Context) (string, error)) tea.Cmd {
-		m.status = what
-		return func() tea.Msg {
-			ctx, cancel := context.WithTimeout(m.ctx, 2*time.Minute)
-			defer cancel()
-			done, err := fn(ctx)
-			if err != nil {
-				return statusMsg(strip(err))
-			}
-			m.send(refreshMsg{})
-			return statusMsg(done)
-		}
-	}
-	switch name {
-	case "help", "h", "?":
-		m.notice(chatHelp)
-		return nil
-	case "quit", "q", "exit":
-		return tea.Quit
-	case "members":
-		m.members = !m.members
-		m.show()
-		return m.loadMembers()
-	case "create":
-		return do("creating…", func(ctx context.Context) (string, error) {
-			g, err := m.c.CreateGroup(ctx, arg, nil)
-			if err != nil {
-				return "", err
-			}
-			m.send(openMsg(g.JID()))
-			return "created " + g.JID(), nil
-		})
-	case "join":
-		return do("joining…", func(ctx context.Context) (string, error) {
-			g, err := m.c.Join(ctx, arg)
-			if err != nil {
-				return "", err
-			}
-			m.send(openMsg(g.JID()))
-			return "joined", nil
-		})
-	case "accept", "decline":
-		r := m.room()
-		if r == nil || r.invited == "" {
-			m.status = "this is no invitation"
-			return nil
-		}
-		jid := r.jid
-		return do(name+"…", func(ctx context.Context) (string, error) {
-			if name == "decline" {
-				return "declined", m.c.Decline(ctx, jid)
-			}
-			_, err := m.c.Accept(ctx, jid)
-			m.send(openMsg(jid))
-			return "joined", err
-		})
-	case "verify":
-		return m.verify(arg)
-	case "trust":
-		if len(words) < 2 {
-			m.status = "/trust JID KEY"
-			return nil
-		}
-		return do("…", func(ctx context.Context) (string, error) {
-			return words[0] + " is verified", m.c.SetTrust(ctx, words[0], strings.Join(words[1:], ""), client.Verified)
-		})
-	case "doctor":
-		return func() tea.Msg {
-			var b strings.Builder
-			for _, f := range m.c.Doctor(m.ctx) {
-				mark := "✓"
-				if !f.OK {
-					mark = "✗"
-				}
-				fmt.Fprintf(&b, "%s %s: %s %s\n", mark, f.Name, f.Text, f.Hint)
-			}
-			m.send(noticeMsg(b.String()))
-			return nil
-		}
-	}
-	g, err := m.group()
-	if err != nil {
-		m.status = strip(err)
-		return nil
-	}
-	return m.groupCommand(g, name, arg, words, do)
-}
-
-// groupCommand runs a command that is about the open group.
-func (m *chat) groupCommand(g *client.Group, name, arg string, words []string, do func(string, func(context.Context) (string, error)) tea.Cmd) tea.Cmd {
-	switch name {
-	case "invite", "add":
-		return do("inviting…", func(ctx context.Context) (string, error) {
-			res, err := g.Invite(ctx, words...)
-			var parts []string
-			for _, u := range res.Users {
-				parts = append(parts, strings.TrimSpace(fmt.Sprintf("%s: %s %s", u.JID, u.Status, u.Reason)))
-			}
-			if len(parts) > 0 {
-				return strings.Join(parts, "; "), nil
-			}
-			return "", err
-		})
-	case "remove", "kick":
-		return do("removing…", func(ctx context.Context) (string, error) { return "removed", g.Remove(ctx, words...) })
-	case "role":
-		if len(words) != 2 {
-			m.status = "/role JID ROLE"
-			return nil
-		}
-		return do("…", func(ctx context.Context) (string, error) {
-			role, err := groupdata.ParseRole(words[1])
-			if err != nil {
-				return "", err
-			}
-			return words[0] + " is " + words[1], g.SetRole(ctx, words[0], role)
-		})
-	case "rename":
-		return do("…", func(ctx context.Context) (string, error) { return "renamed", g.Rename(ctx, arg) })
-	case "rekey":
-		return do("new keys…", func(ctx context.Context) (string, error) { return "new keys", g.UpdateKeys(ctx) })
-	case "leave":
-		return do("leaving…", func(ctx context.Context) (string, error) { return "left " + g.JID(), g.Leave(ctx, true) })
-	case "code":
-		code, err := g.EpochCode()
-		if err != nil {
-			m.status = strip(err)
-			return nil
-		}
-		m.notice(fmt.Sprintf("epoch %d, code %s: the same on every member's device", g.Epoch(), code))
-	case "file":
-		return do("encrypting…", func(ctx context.Context) (string, error) { return m.sendFile(ctx, g, arg) })
-	case "save":
-		return m.save(arg)
-	case "react", "correct", "retract":
-		return m.aboutLast(g, name, arg, do)
-	case "clear":
-		m.room().lines = nil
-		if err := m.h.clear(g.JID()); err != nil {
-			m.status = strip(err)
-		}
-		m.show()
-	default:
-		m.status = "there is no /" + clean(name) + ": /help"
-	}
-	return nil
-}
-
-func (m *chat) sendFile(ctx context.Context, g *client.Group, path string) (string, error) {
-	if rest, ok := strings.CutPrefix(path, "~/"); ok {
-		if home, err := os.UserHomeDir(); err == nil {
-			path = filepath.Join(home, rest)
-		}
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	up, err := m.c.Upload(ctx, filepath.Base(path), "", f, m.progress("uploading"))
-	if err != nil {
-		return "", err
-	}
-	sent, err := g.SendFile(ctx, up, "")
-	if err != nil {
-		return "", err
-	}
-	l := &line{ID: sent.ID, Origin: sent.OriginID, Time: sent.Time, From: m.c.Account(), Own: true, Text: "[file " + up.String() + "]"}
-	if b, err := up.Marshal(); err == nil {
-		l.Files = [][]byte{b}
-	}
-	m.send(lineMsg{g.JID(), l})
-	return "sent " + up.Name, nil
-}
-
-// progress tells how far a transfer is, some times a second.
-func (m *chat) progress(what string) func(done, total int64) {
-	var told time.Time
-	return func(done, total int64) {
-		if time.Since(told) > 200*time.Millisecond && total > 0 {
-			told = time.Now()
-			m.send(statusMsg(fmt.Sprintf("%s %d %%", what, 100*done/total)))
-		}
-	}
-}
-
-// save downloads the newest file of the open room.
-func (m *chat) save(dir string) tea.Cmd {
-	r := m.room()
-	for i := len(r.lines) - 1; i >= 0; i-- {
-		if len(r.lines[i].Files) == 0 {
-			continue
-		}
-		f, err := client.UnmarshalFile(r.lines[i].Files[0])
-		if err != nil {
-			m.status = strip(err)
-			return nil
-		}
-		if dir == "" {
-			dir = m.opts.Saves
-		}
-		if dir == "" {
-			dir = "."
-			if home, err := os.UserHomeDir(); err == nil {
-				if fi, err := os.Stat(filepath.Join(home, "Downloads")); err == nil && fi.IsDir() {
-					dir = filepath.Join(home, "Downloads")
-				}
-			}
-		}
-		return func() tea.Msg {
-			path, err := saveFile(m.ctx, m.c, f, dir, m.progress("downloading"))
-			if err != nil {
-				return statusMsg(strip(err))
-			}
-			return statusMsg("saved " + path)
-		}
-	}
-	m.status = "there is no file here"
-	return nil
-}
-
-// aboutLast is about the newest line of oneself or of another.
-func (m *chat) aboutLast(g *client.Group, name, arg string, do func(string, func(context.Context) (string, error)) tea.Cmd) tea.Cmd {
-	own := name != "react"
-	r := m.room()
-	for i := len(r.lines) - 1; i >= 0; i-- {
-		l := r.lines[i]
-		if l.ID == "" || l.Own != own || l.From == "" {
-			continue
-		}
-		switch name {
-		case "react":
-			return do("…", func(ctx context.Context) (string, error) {
-				_, err := g.React(ctx, &client.Message{ID: l.ID, OriginID: l.Origin}, strings.Fields(arg)...)
-				return "reacted to " + clean(l.Text), err
-			})
-		case "correct":
-			return do("…", func(ctx context.Context) (string, error) {
-				sent, err := g.Correct(ctx, l.Origin, arg)
-				if err == nil {
-					m.send(lineMsg{g.JID(), &line{ID: sent.ID, Origin: sent.OriginID, Time: sent.Time, From: m.c.Account(), Own: true, Text: "(corrects) " + arg}})
-				}
-				return "corrected", err
-			})
-		case "retract":
-			return do("…", func(ctx context.Context) (string, error) {
-				_, err := g.Retract(ctx, l.Origin)
-				return "taken back; others may have read it", err
-			})
-		}
-	}
-	m.status = "there is no such line yet"
-	return nil
-}
-
-func (m *chat) verify(arg string) tea.Cmd {
-	if arg == "" {
-		m.notice(fmt.Sprintf("this device's key: %s\nas a code to scan: %s", client.FormatFingerprint(m.c.Fingerprint()), m.c.URI()))
-		return nil
-	}
-	var b strings.Builder
-	if n, err := m.c.SafetyNumber(arg); err == nil {
-		fmt.Fprintf(&b, "safety number, the same on both sides: %s\n", n)
-	}
-	for _, k := range m.c.Keys(arg) {
-		fmt.Fprintf(&b, "%s  %s\n", client.FormatFingerprint(k.Fingerprint), k.Trust)
-	}
-	if b.Len() == 0 {
-		m.status = "no key of " + clean(arg) + " has been seen yet"
-		return nil
-	}
-	m.notice(b.String() + "compare, then /trust " + clean(arg) + " KEY")
-	return nil
-}
-
 type noticeMsg string
 
 type lineMsg struct {
@@ -752,8 +524,9 @@ type lineMsg struct {
 // notice shows something that is not kept.
 func (m *chat) notice(text string) {
 	if m.room() == nil {
-		m.rooms = []*room{{jid: "", name: "lockstep", typing: map[string]time.Time{}}}
-		m.cur = 0
+		r := newRoom("")
+		r.name = "lockstep"
+		m.rooms, m.cur = []*room{r}, 0
 	}
 	r := m.room()
 	for part := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {

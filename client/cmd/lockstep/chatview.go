@@ -92,10 +92,21 @@ func (m *chat) line(l *line) string {
 		mark = styleAlarm.Render("?")
 	}
 	state := ""
-	if l.state != "" {
-		state = " " + styleFaint.Render(l.state)
+	switch {
+	case l.taken:
+	case l.edited:
+		state = " (edited)"
+	case l.Corrects != "":
+		state = " (a correction)"
 	}
-	return wrap.Render(fmt.Sprintf("%s %s%s %s%s", at, style.Render(shown(name)), mark, shown(l.Text), state))
+	for _, r := range l.reactions {
+		who, _, _ := strings.Cut(r.from, "@")
+		state += "  " + shown(strings.Join(r.symbols, " ")) + " " + shown(who)
+	}
+	if l.State != "" {
+		state += " " + l.State
+	}
+	return wrap.Render(fmt.Sprintf("%s %s%s %s%s", at, style.Render(shown(name)), mark, shown(l.Text), styleFaint.Render(state)))
 }
 
 // View draws everything.
@@ -120,7 +131,10 @@ func (m *chat) View() string {
 			}
 		}
 		if slices.Sort(typing); typing != nil {
-			status += styleFaint.Render("   " + strings.Join(typing, ", ") + " typing…")
+			status += styleFaint.Render("   " + clean(strings.Join(typing, ", ")) + " typing…")
+		}
+		if seen := r.seenBy(); seen != nil {
+			status += styleFaint.Render("   seen by " + clean(strings.Join(seen, ", ")))
 		}
 	}
 	return body + "\n" + styleFaint.Render(strings.Repeat("─", max(m.width, 1))) + "\n" + m.input.View() + "\n" + lipgloss.NewStyle().MaxWidth(max(m.width, 10)).Render(status)

@@ -330,6 +330,21 @@ func TestChatWindow(t *testing.T) {
 	romeo.shows("juliet", "wherefore art thou")
 	romeo.types("here")
 	juliet.shows("romeo", "here")
+	for i := range 5 {
+		juliet.types(fmt.Sprintf("line %d", i))
+	}
+	if s := romeo.shows("line 4"); !inOrder(s, "line 0", "line 1", "line 2", "line 3", "line 4") {
+		t.Errorf("the lines came in another order:\n%s", s)
+	}
+	juliet.types("/correct the last line")
+	romeo.shows("the last line (edited)")
+	romeo.types("/react 👍 🎉")
+	juliet.shows("the last line (edited)  👍 🎉 romeo")
+	juliet.types("/retract")
+	if s := romeo.shows("(taken back)"); strings.Contains(s, "juliet the last line") {
+		t.Errorf("what was taken back is shown:\n%s", s)
+	}
+	juliet.shows("(taken back)")
 	juliet.press(tea.KeyF2)
 	juliet.shows("2 members", "owner")
 	juliet.press(tea.KeyF2)
@@ -360,7 +375,71 @@ func TestChatWindow(t *testing.T) {
 	juliet.types("/nonsense")
 	juliet.shows("there is no /nonsense")
 	juliet.types("/help")
-	juliet.shows("/verify JID")
+	juliet.shows("/verify [JID]")
+}
+
+// inOrder reports whether s has all texts, one behind the other.
+func inOrder(s string, texts ...string) bool {
+	for _, text := range texts {
+		_, after, found := strings.Cut(s, text)
+		if !found {
+			return false
+		}
+		s = after
+	}
+	return true
+}
+
+// TestLinesChangeLines looks at who may change which line.
+func TestLinesChangeLines(t *testing.T) {
+	const juliet, romeo, nurse = "juliet@" + demoDomain, "romeo@" + demoDomain, "nurse@" + demoDomain
+	base := func() *room {
+		r := newRoom("g")
+		r.take(&line{ID: "1", Origin: "a", From: juliet, Text: "original"})
+		return r
+	}
+	for name, c := range map[string]struct {
+		by   []*line
+		want string // the first line
+		n    int    // lines
+	}{
+		"corrected":                   {[]*line{{From: juliet, Corrects: "a", Text: "better"}}, "better", 1},
+		"corrected by another":        {[]*line{{From: romeo, Corrects: "a", Text: "worse"}}, "original", 2},
+		"corrected by its public id":  {[]*line{{From: juliet, Corrects: "1", Text: "better"}}, "better", 1},
+		"corrects nothing":            {[]*line{{From: juliet, Corrects: "b", Text: "better"}}, "original", 2},
+		"taken back":                  {[]*line{{From: juliet, Retracts: "a"}}, "(taken back)", 1},
+		"taken back by another":       {[]*line{{From: romeo, Retracts: "a"}}, "original", 2},
+		"taken back by a moderator":   {[]*line{{From: nurse, Retracts: "a", Moderator: true}}, "(taken back)", 1},
+		"corrected when taken back":   {[]*line{{From: juliet, Retracts: "a"}, {From: juliet, Corrects: "a", Text: "x"}}, "(taken back)", 2},
+		"liked":                       {[]*line{{From: romeo, ReactsTo: "a", Reactions: []string{"👍"}}}, "original", 1},
+		"liked by a line without aim": {[]*line{{From: romeo, ReactsTo: "zz", Reactions: []string{"👍"}}}, "original", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := base()
+			for _, l := range c.by {
+				r.take(l)
+			}
+			if r.lines[0].Text != c.want || len(r.lines) != c.n {
+				t.Errorf("%q and %d lines, want %q and %d", r.lines[0].Text, len(r.lines), c.want, c.n)
+			}
+		})
+	}
+	r := base()
+	r.take(&line{From: romeo, ReactsTo: "a", Reactions: []string{"👍", "🎉"}})
+	r.take(&line{From: nurse, ReactsTo: "1", Reactions: []string{"👎"}})
+	r.take(&line{From: romeo, ReactsTo: "a", Reactions: []string{"❤️"}})
+	r.take(&line{From: nurse, ReactsTo: "a"})
+	if got := r.lines[0].reactions; len(got) != 1 || got[0].from != romeo || len(got[0].symbols) != 1 || got[0].symbols[0] != "❤️" {
+		t.Errorf("reactions %v: the last word of each counts", got)
+	}
+	r.lines[0].Own, r.seen[romeo] = true, "a"
+	if got := r.seenBy(); len(got) != 1 || got[0] != "romeo" {
+		t.Errorf("seen by %v", got)
+	}
+	r.take(&line{ID: "2", Origin: "c", From: juliet, Text: "newer", Own: true})
+	if got := r.seenBy(); got != nil {
+		t.Errorf("the newer line is seen by %v", got)
+	}
 }
 
 // TestHistoryIsKept shows the same lines after a restart.
