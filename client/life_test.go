@@ -495,7 +495,7 @@ func TestLackingEntry(t *testing.T) {
 	if e := sees[*client.HistoryLost](romeo); e.From != hide {
 		t.Errorf("%+v", e)
 	}
+	sameEpoch(t, jg, romeo.group(jg.JID()))
 	must(jg.Send(ctxShort(t), "behind it"))(t)
 	romeo.hears("behind it")
-	sameEpoch(t, jg, romeo.group(jg.JID()))
 }

@@ -82,12 +82,17 @@ var errNotCaughtUp = errors.New("client: not caught up yet")
 func (g *Group) joinWelcome(ctx context.Context, w *mls.Welcome, kp *mls.PrivateKeyPackage, tree []byte) (st *mls.Group, proven bool, err error) {
 	parent, now := g.compareWith()
 	st, err = mls.Join(g.cfg, w, kp, &mls.JoinOptions{Tree: tree, Parent: parent})
-	if rule := ruleOf(err); rule == mls.RuleWelcomeReInitPSK && parent != nil {
+	switch {
+	case parent != nil && ruleOf(err) == mls.RuleWelcomeReInitPSK:
 		// Added later, when the group was past its first commit.
 		st, err = mls.Join(g.cfg, w, kp, &mls.JoinOptions{Tree: tree})
 		return st, false, err
-	} else if parent != nil || now == nil || rule != mls.RuleWelcomeReInit && (err != nil || bytes.Equal(now.GroupID, st.GroupID())) {
+	case parent != nil || now == nil:
 		return st, parent != nil, err
+	case err == nil && bytes.Equal(now.GroupID, st.GroupID()):
+		return st, false, nil
+	case err != nil && !errors.Is(err, mls.ErrMissingPSK):
+		return nil, false, err
 	}
 	// To another group than the present one: the log says whether that has ended.
 	if err := g.catchUp(ctx, 0); err != nil {

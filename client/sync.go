@@ -206,12 +206,12 @@ func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64) error {
 	for stuck := 0; ; {
 		g.mu.Lock()
 		ok := g.meta.Seq >= seq || g.entered != entered || !g.loaded || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
-		if !ok {
-			g.workLocked()
-		}
 		at, changed := g.meta.Seq, g.changed
 		if stuck++; g.working || g.queue[at+1] != nil {
 			stuck = 0
+		}
+		if !ok {
+			g.workLocked()
 		}
 		g.mu.Unlock()
 		if ok {
