@@ -133,7 +133,10 @@ func (g *Group) launch(ctx context.Context, m *outMessage) {
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		m.flying, m.trouble = false, err
+		m.flying = false
+		if m.ref == ref { // else that sealed form has been given up
+			m.trouble = err
+		}
 		g.signal()
 	}()
 }
@@ -203,6 +206,9 @@ func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 		if err == nil {
 			g.accepted(m, ref, &acc)
 			return true
+		}
+		if g.unsealed(m, ref) {
+			err = nil // the sealed form that was refused has been given up
 		}
 	}
 	return false

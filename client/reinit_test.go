@@ -5,7 +5,9 @@ package client_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -267,5 +269,51 @@ func (c *crash) of(a *actor, act func()) {
 	case <-c.dead:
 	case <-time.After(patience):
 		a.t.Fatalf("never came to %s", c.point)
+	}
+}
+
+// TestReInitUnderLoad goes on while everybody talks: each message comes once.
+func TestReInitUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo := w.start("juliet", w.willing("juliet")), w.start("romeo", w.willing("romeo"))
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(g.JID())
+	const n = 60
+	var wg sync.WaitGroup
+	for who, from := range map[string]*client.Group{"juliet": g, "romeo": rg} {
+		wg.Go(func() {
+			for i := range n {
+				if _, err := from.Send(ctxShort(t), fmt.Sprintf("%s %d", who, i)); err != nil {
+					t.Errorf("%s %d: %v", who, i, err)
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		if err := rg.UpdateKeys(ctxShort(t)); err != nil {
+			t.Error(err)
+		}
+	})
+	ok(t, g.ReInit(ctxShort(t), suite2))
+	wg.Wait()
+	juliet.hears(fmt.Sprintf("romeo %d", n-1))
+	romeo.hears(fmt.Sprintf("juliet %d", n-1))
+	sameEpoch(t, g, rg)
+	for _, a := range []*actor{juliet, romeo} {
+		a.mu.Lock()
+		times := make(map[string]int)
+		for _, m := range a.messages {
+			times[m.Body]++
+		}
+		for text, k := range times {
+			if k != 1 {
+				t.Errorf("%s heard %q %d times", a.name, text, k)
+			}
+		}
+		if len(times) != n {
+			t.Errorf("%s heard %d messages, want %d", a.name, len(times), n)
+		}
+		a.mu.Unlock()
 	}
 }

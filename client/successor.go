@@ -32,6 +32,14 @@ func (g *Group) unseal() []store.Op {
 	return ops
 }
 
+// unsealed reports whether a sealed form, which the service refused, has been given
+// up meanwhile.
+func (g *Group) unsealed(m *outMessage, ref stanza.Ref) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return m.ref != ref
+}
+
 // overtakenByReInit reports whether a request was refused because the group has
 // been reinitialised meanwhile.
 func (g *Group) overtakenByReInit(ctx context.Context, err error) bool {
