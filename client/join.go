@@ -240,7 +240,9 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 		return err
 	}
 	if err == nil {
-		_, err = checkState(st.Context(), inv.group)
+		if _, err = checkState(st.Context(), inv.group); err != nil {
+			c.emit(&Misbehaved{EventMeta: EventMeta{Group: inv.group}, Reason: err.Error(), Evidence: Evidence{Message: msg.Bytes()}})
+		}
 	}
 	if err != nil {
 		return c.badWelcome(ctx, key, inv, fmt.Errorf("client: joining %s: %w", inv.group, err))

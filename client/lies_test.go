@@ -26,7 +26,14 @@ type liar struct {
 	t  testing.TB
 	mu sync.Mutex
 	// lie replaces a stanza by others; nil leaves all as it is.
-	lie func(s *stanza.Stanza, raw []byte) [][]byte
+	lie   func(s *stanza.Stanza, raw []byte) [][]byte
+	asked int // counts again
+}
+
+// again reports, within a lie, whether it was asked before.
+func (l *liar) again() bool {
+	l.asked++
+	return l.asked > 1
 }
 
 func (l *liar) tell(fn func(s *stanza.Stanza, raw []byte) [][]byte) {

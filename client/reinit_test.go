@@ -188,41 +188,52 @@ func TestReInitFakeNotice(t *testing.T) {
 	}
 }
 
-// TestForeignWelcome offers an invitation to another group at the address of one
-// that this device is in and that nobody has ended.
-func TestForeignWelcome(t *testing.T) {
-	l, _, romeo, jg, rg := deceived(t)
-	code := must(rg.EpochCode())(t)
+// offer makes l offer romeo an invitation to a group at an address. What the group
+// says of its own address is another matter. It begins with the next message.
+func offer(t *testing.T, l *liar, romeo *actor, at, says string) {
 	kp := romeo.w.published(t, "romeo")[0]
 	key := must(mls.GenerateSignatureKey(1, nil))(t)
-	group := must((&groupdata.Group{JID: jg.JID(), Handshake: groupdata.Public}).Encode())(t)
+	group := must((&groupdata.Group{JID: says, Handshake: groupdata.Public}).Encode())(t)
 	roles := must(groupdata.NewRoles("juliet@"+domain, groupdata.DefaultPolicy()).Encode())(t)
 	x := mls.AppData{}.With(groupdata.ComponentGroup, group).With(groupdata.ComponentRoles, roles).Extension()
 	fake := must(mls.NewGroup(nil, 1, nil, &mls.Identity{Credential: mls.BasicCredential([]byte("juliet@" + domain)), Key: key},
 		&mls.GroupOptions{DeviceID: bytes.Repeat([]byte{1}, 16), Extensions: mls.Extensions{x}}))(t)
 	p := must(fake.Commit(&mls.CommitOptions{Add: []*mls.KeyPackage{kp}}))(t)
-	next := must(p.Merge())(t)
+	tree := must(p.Merge())(t).Tree()
 	ref := must(kp.Ref())(t)
 	told := false
 	l.tell(func(s *stanza.Stanza, raw []byte) [][]byte {
-		w := &stanza.Welcome{Group: jg.JID(), Epoch: 1, Seq: 50, KeyPackageRef: ref, Inviter: "juliet@" + domain}
+		w := &stanza.Welcome{Group: at, Epoch: 1, Seq: 50, KeyPackageRef: ref, Inviter: "juliet@" + domain}
+		page := &stanza.TreePage{Epoch: 1, Total: uint64(len(tree)), Bytes: tree}
 		h := s.Header()
 		switch {
 		case s.Kind == stanza.Message && !told:
 			told = true
 			pointer := h
-			pointer.From, pointer.Type = jg.JID(), stanza.TypeHeadline
+			pointer.From, pointer.Type = at, stanza.TypeHeadline
 			return [][]byte{raw, pointer.Append(nil, w)}
-		case s.Kind == stanza.IQ && s.Type == stanza.TypeError && told:
-			w.Bytes = p.Welcome().Bytes()
-			h.Type = stanza.TypeResult
-			return [][]byte{h.Append(nil, w)}
 		case s.Child(stanza.NSDelivery, "tree").Valid():
-			tree := next.Tree()
-			return [][]byte{h.Append(nil, &stanza.TreePage{Epoch: 1, Total: uint64(len(tree)), Bytes: tree})}
+			return [][]byte{h.Append(nil, page)}
+		case s.Kind == stanza.IQ && s.Type == stanza.TypeError && told:
+			// The service knows nothing of it: the Welcome is asked for first,
+			// then the tree.
+			h.Type = stanza.TypeResult
+			if l.again() {
+				return [][]byte{h.Append(nil, page)}
+			}
+			w.Bytes = p.Welcome().Bytes()
+			return [][]byte{h.Append(nil, w)}
 		}
 		return [][]byte{raw}
 	})
+}
+
+// TestForeignWelcome offers an invitation to another group at the address of one
+// that this device is in and that nobody has ended.
+func TestForeignWelcome(t *testing.T) {
+	l, _, romeo, jg, rg := deceived(t)
+	code := must(rg.EpochCode())(t)
+	offer(t, l, romeo, jg.JID(), jg.JID())
 	must(jg.Send(ctxShort(t), "look"))(t)
 	if e := sees[*client.Misbehaved](romeo); !strings.Contains(e.Reason, "another group") {
 		t.Errorf("%+v", e)
@@ -231,6 +242,23 @@ func TestForeignWelcome(t *testing.T) {
 		t.Error("romeo is in another group")
 	}
 	must(rg.Send(ctxShort(t), "still here"))(t)
+}
+
+// TestSwappedWelcome offers, at an address that is new to this device, a group that
+// says it is another.
+func TestSwappedWelcome(t *testing.T) {
+	l, _, romeo, jg, _ := deceived(t)
+	at := "feast@" + dsDomain
+	offer(t, l, romeo, at, "funeral@"+dsDomain)
+	must(jg.Send(ctxShort(t), "look"))(t)
+	if e := sees[*client.Misbehaved](romeo); e.Group != at || !strings.Contains(e.Reason, "swapped") || len(e.Evidence.Message) == 0 {
+		t.Errorf("%+v", e)
+	}
+	for _, g := range romeo.Groups() {
+		if g.JID() != jg.JID() {
+			t.Errorf("romeo is in %s", g.JID())
+		}
+	}
 }
 
 // crash is a client that dies at a place between two steps, in this process: its
