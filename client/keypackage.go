@@ -191,7 +191,8 @@ func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
 			fresh = append(fresh, p)
 		}
 	}
-	last, err := s.newLastResorts(c, !at.LastResort || at.LastResortUsed > 0, now)
+	taken := c.limitsOf(ctx, home).CipherSuites
+	last, err := s.newLastResorts(c, !at.LastResort || at.LastResortUsed > 0, taken, now)
 	if err != nil {
 		return err
 	}

@@ -203,6 +203,10 @@ func TestFurtherSuites(t *testing.T) {
 	}
 	must(nurse.group(pg.JID()).Send(ctxShort(t), "in another"))(t)
 	paris.hears("in another")
+	// A suite that the service does not take keeps nobody from coming online.
+	cfg = w.config("rosaline", nil)
+	cfg.StorePath, cfg.Suites = t.TempDir()+"/s.db", []mls.CipherSuite{mls.AllCipherSuites()[7]}
+	w.start("rosaline", cfg)
 	// What changes its usual suite publishes for the new one.
 	romeo.stop()
 	cfg = romeo.cfg

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockstep-im/lockstep/mls"
@@ -48,7 +49,7 @@ func (s *stockKeeper) replenishPEP(ctx context.Context, c *Client) error {
 	s.mu.Lock()
 	used := s.at != nil && s.at.LastResortUsed > 0
 	s.mu.Unlock()
-	fresh, err := s.newLastResorts(c, used, now)
+	fresh, err := s.newLastResorts(c, used, nil, now)
 	if err != nil || len(fresh) == 0 {
 		return err
 	}
@@ -64,12 +65,16 @@ func (s *stockKeeper) replenishPEP(ctx context.Context, c *Client) error {
 }
 
 // newLastResorts makes those that are missing or old; all of them if one was used.
-func (s *stockKeeper) newLastResorts(c *Client, all bool, now time.Time) ([]*stockedPackage, error) {
+// taken are the suites that the service takes, nil if it does not say.
+func (s *stockKeeper) newLastResorts(c *Client, all bool, taken []uint16, now time.Time) ([]*stockedPackage, error) {
 	var fresh []*stockedPackage
 	// Of the other suites a last resort is enough: few are added with them.
 	for _, cs := range append([]mls.CipherSuite{c.suite}, c.otherSuites()...) {
 		if !all && !s.lastResortOld(cs, now) {
 			continue
+		}
+		if cs != c.suite && taken != nil && !slices.Contains(taken, uint16(cs)) {
+			continue // whoever needs it asks in vain, and the rest is published
 		}
 		p, err := c.newKeyPackage(cs, true, now)
 		if err != nil && cs != c.suite {

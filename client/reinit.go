@@ -249,30 +249,34 @@ func (g *Group) succeed(ctx context.Context) {
 	turn, patience := g.c.reinitWaits()
 	began, overtaken := time.Now(), false
 	patience += rand.N(patience/4 + 1)
-	for tries := 0; ctx.Err() == nil && g.c.waitLink(ctx); tries++ {
+	failed, asked := 0, 0
+	for ctx.Err() == nil && g.c.waitLink(ctx) {
 		g.mu.Lock()
 		adding, frozen := g.parent != nil, g.frozen() != nil
 		place := g.ownerPlace()
 		mine, joined, changed := g.meta.Ender, g.meta.Status == statusJoined, g.changed
 		g.mu.Unlock()
 		waited := time.Since(began)
+		pause := turn / 4
 		var err error
 		switch {
 		case !joined || !adding && !frozen:
 			return
 		case adding:
-			err = g.addOldMembers(ctx, tries >= reinitTries)
+			err = g.addOldMembers(ctx, failed >= reinitTries)
 		case !overtaken && (mine || place >= 0 && waited > turn*time.Duration(place+1)):
 			if err = g.beginSuccessor(ctx); errors.Is(err, errOvertaken) {
 				began, overtaken, err = time.Now(), true, nil
 			}
 		case waited > patience:
+			// If nobody has begun it nobody may ever: asked less and less often.
 			err = g.enterSuccessor(ctx)
+			pause, asked = pause<<min(asked, 6), asked+1
 		}
-		pause := turn / 4
 		if err != nil {
 			g.c.noteError(err)
-			pause = max(retryAfter(err), rand.N(backoff(tries)))
+			pause = max(retryAfter(err), rand.N(backoff(failed)))
+			failed++
 		} else if adding {
 			continue
 		}
