@@ -8,7 +8,7 @@ package stanza
 //	  <address type='bcc' jid='juliet@capulet.lit/balcony'/>
 //	</addresses>
 //
-// Source: PROTOCOL.md §9; DESIGN.md §1.
+// Source: xep/mls-delivery.xml#impl-fanout; XEP-0033.
 type Addresses struct {
 	Addresses []Address
 }

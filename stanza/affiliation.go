@@ -2,9 +2,9 @@
 
 package stanza
 
-// Role is a user's role in a group, which XMPP calls affiliation (PROTOCOL.md
-// §0, §12). The truth is the roles component of the GroupContext; the elements
-// here are a view of it.
+// Role is a user's role in a group, which XMPP calls affiliation. The truth is
+// the roles component of the GroupContext; the elements here are a view of it
+// (xep/mls-delivery.xml#affiliations).
 type Role string
 
 // Roles, from the most to the least powerful. RoleNone is nobody in
@@ -73,7 +73,7 @@ func (d *dec) roleOpt(name string) Role {
 // The DS serves a set to outcast itself, by external Remove proposals, and
 // answers with an empty result; any other set is refused with
 // feature-not-implemented and a text that names the commit to make instead
-// (PROTOCOL.md §12).
+// (xep/mls-delivery.xml#affiliations).
 type Affiliation struct {
 	// ID is that of the entry, in a [Control] only: it makes equal notices
 	// different entries, which are known by the hash of their bytes.
@@ -133,7 +133,7 @@ func (a *Affiliation) parse(d *dec) {
 //	  <set xmlns='http://jabber.org/protocol/rsm'><max>100</max></set>
 //	</affiliations>
 //
-// Source: PROTOCOL.md §12.
+// Source: xep/mls-delivery.xml#affiliations.
 type AffiliationsQuery struct {
 	// Affiliation limits the answer to one role. Empty means all but none.
 	Affiliation Role
@@ -171,7 +171,7 @@ func (q *AffiliationsQuery) Parse(el Element) error {
 //	  <set xmlns='http://jabber.org/protocol/rsm'><first index='0'>juliet@capulet.lit</first><last>romeo@montague.lit</last><count>2</count></set>
 //	</affiliations>
 //
-// Source: PROTOCOL.md §12.
+// Source: xep/mls-delivery.xml#affiliations.
 type Affiliations struct {
 	Items []Affiliation
 	// Page describes the page, nil if the list is complete.

@@ -12,7 +12,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
 
-// delivered is a fanned-out message of PROTOCOL.md §9.
+// delivered is a fanned-out message.
 type delivered struct {
 	header   Header
 	mls      MLS

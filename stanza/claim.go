@@ -17,7 +17,7 @@ package stanza
 // With <device/> children only these devices are meant. The <set/> continues an
 // answer that had more='true', behind the last user that it held.
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#claim.
 type ClaimKeyPackages struct {
 	// ClaimID makes the claim idempotent.
 	ClaimID string
@@ -177,7 +177,7 @@ type ClaimedDevice struct {
 // With more='true' the remaining users did not fit: the client asks again with
 // the same claim-id and After set to the last user.
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#claim.
 type Claimed struct {
 	ClaimID string
 	More    bool

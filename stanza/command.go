@@ -12,7 +12,7 @@ package stanza
 //	  <note type='info'>done</note>
 //	</command>
 //
-// Source: PROTOCOL.md §12.
+// Source: xep/mls-delivery.xml#admin.
 type Command struct {
 	Node      string
 	SessionID string

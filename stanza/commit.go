@@ -13,7 +13,7 @@ import "time"
 //	  <group-info>AAEABA…</group-info>
 //	</commit>
 //
-// An external commit has external='true' (PROTOCOL.md §11). What does not fit
+// An external commit has external='true' (xep/mls-delivery.xml#external). What does not fit
 // a stanza is staged first, see [Stage]. In a group in private mode, whose
 // commits the DS cannot read, the committer declares who comes and goes:
 //
@@ -25,7 +25,7 @@ import "time"
 // The DS uses that for fan-out and for the routing of Welcomes, and believes
 // it only as far as that: a lie costs deliveries, never secrets.
 //
-// Source: PROTOCOL.md §5, §11; RFC 9420 §12.4.
+// Source: xep/mls-delivery.xml#commit; RFC 9420 §12.4.
 type Commit struct {
 	// Epoch is the epoch that the commit ends.
 	Epoch uint64
@@ -161,7 +161,7 @@ func (d *dec) memberChanges(local string) (list []MemberChange) {
 // everybody. For an ephemeral one, which has no place in the log, there is no
 // seq.
 //
-// Source: PROTOCOL.md §5, §8, §9.
+// Source: xep/mls-delivery.xml#commit.
 type Accepted struct {
 	// Seq is the entry's place in the log, 0 if it has none.
 	Seq uint64

@@ -15,8 +15,8 @@ import (
 type PastEntry struct {
 	Epoch, Seq uint64
 	Ref        Ref
-	// Chain is the chain value after the entry (PROTOCOL.md §0), zero if not
-	// told.
+	// Chain is the chain value after the entry, zero if not told
+	// (xep/mls-delivery.xml#chain).
 	Chain Hash
 	// Stamp is when the DS accepted the entry, zero if not told.
 	Stamp time.Time
@@ -67,7 +67,7 @@ func (p *PastEntry) parse(parent *dec, c Element) {
 // end. A commit whose ref is the client's own means that its submission won
 // and the reply was lost.
 //
-// Source: PROTOCOL.md §5, §13; RFC 9420 §14.
+// Source: xep/mls-delivery.xml#race; RFC 9420 §14.
 type StaleEpoch struct {
 	// Submitted is the epoch of the refused message, Current that of the
 	// group, Head the seq of the last log entry.
@@ -138,7 +138,7 @@ func (e *StaleEpoch) Parse(el Element) error {
 //
 //	<future-epoch xmlns='urn:xmpp:mls:errors:0' submitted='45' current='44' head='1211'/>
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#errors.
 type FutureEpoch struct {
 	Submitted, Current, Head uint64
 }
@@ -171,7 +171,7 @@ func (e *FutureEpoch) Parse(el Element) error {
 //
 //	<history-gone xmlns='urn:xmpp:mls:errors:0' first='1300'/>
 //
-// Source: PROTOCOL.md §10, §13.
+// Source: xep/mls-delivery.xml#gone.
 type HistoryGone struct {
 	// First is the oldest seq that is kept.
 	First uint64

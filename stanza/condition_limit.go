@@ -14,7 +14,7 @@ import (
 //
 //	<too-large xmlns='urn:xmpp:mls:errors:0' max-bytes='49152'/>
 //
-// Source: PROTOCOL.md §13; the shape of XEP-0363 §5 file-too-large.
+// Source: xep/mls-delivery.xml#errors; the shape of XEP-0363 §5 file-too-large.
 type TooLarge struct {
 	MaxBytes uint64
 }
@@ -52,7 +52,7 @@ func seconds(d time.Duration) uint64 {
 //
 //	<retry xmlns='urn:xmpp:mls:errors:0' after='30'/>
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#errors.
 type RetryAfter struct {
 	// After is how long to wait at least, in whole seconds on the wire.
 	After time.Duration
@@ -86,7 +86,7 @@ func (e *RetryAfter) Parse(el Element) error {
 // RFC 6120 §8.3.4 allows one application condition, so that the wait is an
 // attribute of it.
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#errors.
 type Maintenance struct {
 	// After is how long to wait at least, in whole seconds on the wire. Zero
 	// means that it is not known.
@@ -118,7 +118,7 @@ func (e *Maintenance) Parse(el Element) error {
 //
 //	<key-packages-exhausted xmlns='urn:xmpp:mls:errors:0'/>
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#errors.
 type KeyPackagesExhausted struct{}
 
 func (*KeyPackagesExhausted) Error() string {

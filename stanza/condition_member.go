@@ -11,7 +11,7 @@ import "fmt"
 //
 //	<not-a-member xmlns='urn:xmpp:mls:errors:0' removed-seq='1208'/>
 //
-// Source: PROTOCOL.md §10, §13.
+// Source: xep/mls-delivery.xml#log.
 type NotAMember struct {
 	// RemovedSeq is the log entry that removed the device, the last one it may
 	// read. Zero means that it never was a member, or that this is not told.
@@ -46,7 +46,7 @@ func (e *NotAMember) Parse(el Element) error {
 //
 //	<insufficient-affiliation xmlns='urn:xmpp:mls:errors:0' need='admin'/>
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#errors.
 type InsufficientAffiliation struct {
 	// Need is the least role that may do it.
 	Need Role

@@ -11,7 +11,7 @@ package stanza
 //
 //	<invalid-message xmlns='urn:xmpp:mls:errors:0' part='welcome' reason='it is for 2 key packages, the commit adds 3'/>
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#errors.
 type InvalidMessage struct {
 	// Reason says in a few English words what is wrong, for humans: a program
 	// looks at Part, Index and Rule.
@@ -74,7 +74,7 @@ func (e *InvalidMessage) Parse(el Element) error {
 //
 //	<group-info-mismatch xmlns='urn:xmpp:mls:errors:0'/>
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#errors.
 type GroupInfoMismatch struct{}
 
 func (*GroupInfoMismatch) Error() string {
@@ -98,7 +98,7 @@ func (*GroupInfoMismatch) Parse(el Element) error {
 //
 //	<credential-mismatch xmlns='urn:xmpp:mls:errors:0'/>
 //
-// Source: PROTOCOL.md §0.5, §13.
+// Source: xep/mls-delivery.xml#errors.
 type CredentialMismatch struct{}
 
 func (*CredentialMismatch) Error() string {
@@ -122,7 +122,7 @@ func (*CredentialMismatch) Parse(el Element) error {
 //
 //	<unsupported xmlns='urn:xmpp:mls:errors:0' what='cipher-suite' value='0x0005'/>
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#errors.
 type Unsupported struct {
 	// What is the kind: cipher-suite, extension, credential, proposal,
 	// wire-format, version.

@@ -15,7 +15,7 @@ import "fmt"
 //
 // The bytes are inlined while they fit a page, as in [StaleEpoch].
 //
-// Source: PROTOCOL.md §8, §13; RFC 9420 §12.4.
+// Source: xep/mls-delivery.xml#proposals; RFC 9420 §12.4.
 type MustCommit struct {
 	Proposals []PastEntry
 }
@@ -71,7 +71,7 @@ func (e *MustCommit) Parse(el Element) error {
 // Here ref is the ProposalRef that the commit holds (RFC 9420 §5.2), as long
 // as the hash of the cipher suite.
 //
-// Source: PROTOCOL.md §13.
+// Source: xep/mls-delivery.xml#proposals.
 type UnknownProposal struct {
 	ProposalRefs [][]byte
 }

@@ -7,7 +7,7 @@ package stanza
 //
 //	<config xmlns='urn:xmpp:mls:ds:0'/>
 //
-// Source: PROTOCOL.md §12.
+// Source: xep/mls-delivery.xml#config.
 type ConfigQuery struct{}
 
 // Append appends the element.
@@ -30,7 +30,7 @@ func (*ConfigQuery) Parse(el Element) error { return parseEmpty(el, NSDelivery, 
 // agrees (the roles component) changes by commit only; the DS refuses such
 // fields with feature-not-implemented.
 //
-// Source: PROTOCOL.md §12.
+// Source: xep/mls-delivery.xml#config.
 type Config struct {
 	Form Form
 }
@@ -44,7 +44,7 @@ func (c *Config) Parse(el Element) error { return c.Form.parseIn(el, NSDelivery,
 // GroupConfig is the content of the form urn:xmpp:mls:ds:0#config. In a form
 // each field is optional.
 //
-// Source: PROTOCOL.md §4, §12.
+// Source: xep/mls-delivery.xml#config.
 type GroupConfig struct {
 	// Access says who may join: "invite" (who is added) or "open" (anybody, by
 	// an external commit). Field access.

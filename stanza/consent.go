@@ -7,7 +7,7 @@ package stanza
 //
 //	<config xmlns='urn:xmpp:mls:kp:0'/>
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#consent.
 type ConsentQuery struct{}
 
 // Append appends the element.
@@ -28,7 +28,7 @@ func (*ConsentQuery) Parse(el Element) error { return parseEmpty(el, NSKeyPackag
 //	  </x>
 //	</config>
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#consent.
 type ConsentConfig struct {
 	Form Form
 }

@@ -15,7 +15,7 @@ import "github.com/lockstep-im/lockstep/stanza/xmlpull"
 // because the chain covers them (package groupdata), and servers do not keep the
 // exact bytes of XML.
 //
-// Source: PROTOCOL.md §12.
+// Source: xep/mls-delivery.xml#affiliations.
 type Control struct {
 	Bytes []byte
 }
@@ -65,7 +65,7 @@ func (c *Control) Payload() (Payload, error) {
 //
 // Epochs start again at 0 with it; seq and chain go on.
 //
-// Source: PROTOCOL.md §0; RFC 9420 §11.2.
+// Source: xep/mls-delivery.xml#reinit; RFC 9420 §11.2.
 type ReInitNotice struct {
 	Previous, GroupID []byte
 }

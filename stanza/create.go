@@ -11,7 +11,7 @@ import "time"
 //
 //	<reserve xmlns='urn:xmpp:mls:ds:0' local='ops'/>
 //
-// Source: PROTOCOL.md §4.
+// Source: xep/mls-delivery.xml#create.
 type ReserveGroup struct {
 	// Local is the local part wanted. Empty means a random one.
 	Local string
@@ -36,7 +36,7 @@ func (r *ReserveGroup) Parse(el Element) error {
 //
 //	<reserved xmlns='urn:xmpp:mls:ds:0' jid='k3v9x2@mls.example.org' expires='2026-08-20T09:25:00Z'/>
 //
-// Source: PROTOCOL.md §4.
+// Source: xep/mls-delivery.xml#create.
 type Reserved struct {
 	JID     string
 	Expires time.Time
@@ -79,7 +79,7 @@ func (r *Reserved) Parse(el Element) error {
 //	  <group-info>AAEABA…</group-info>
 //	</create>
 //
-// Source: PROTOCOL.md §4.
+// Source: xep/mls-delivery.xml#create.
 type CreateGroup struct {
 	// Local is the local part of the group's JID.
 	Local     string
@@ -135,7 +135,7 @@ func (c *CreateGroup) Parse(el Element) error {
 // hash of the group_id. Of a reinitialised one seq and chain are those of the
 // [ReInitNotice].
 //
-// Source: PROTOCOL.md §4.
+// Source: xep/mls-delivery.xml#create.
 type Created struct {
 	JID        string
 	Epoch, Seq uint64

@@ -10,7 +10,7 @@ package stanza
 //	  <reason>moved</reason>
 //	</destroy>
 //
-// Source: PROTOCOL.md §12.
+// Source: xep/mls-delivery.xml#destroy.
 type Destroy struct {
 	// JID is where the group goes on, empty if nowhere.
 	JID    string
@@ -27,7 +27,7 @@ type Destroy struct {
 //
 // A client follows jid only if its user's policy says so.
 //
-// Source: PROTOCOL.md §12.
+// Source: xep/mls-delivery.xml#destroy.
 type Destroyed struct {
 	JID    string
 	Reason string

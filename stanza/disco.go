@@ -29,7 +29,7 @@ type Identity struct {
 	Category, Type, Name, Lang string
 }
 
-// DSIdentity is the identity of a delivery service (PROTOCOL.md §1).
+// DSIdentity is the identity of a delivery service (xep/mls-delivery.xml#discovery).
 var DSIdentity = Identity{Category: "conference", Type: "mls", Name: "MLS groups"}
 
 // DiscoInfo answers [DiscoInfoQuery]: the payload of the IQ result.
@@ -40,7 +40,7 @@ var DSIdentity = Identity{Category: "conference", Type: "mls", Name: "MLS groups
 //	  <x xmlns='jabber:x:data' type='result'>…</x>
 //	</query>
 //
-// Source: XEP-0030, XEP-0128; PROTOCOL.md §1.
+// Source: XEP-0030, XEP-0128; xep/mls-delivery.xml#discovery.
 type DiscoInfo struct {
 	Node       string
 	Identities []Identity

@@ -29,58 +29,65 @@
 // The XML beneath, with a reader of streams that survives hostile stanzas, is
 // package xmlpull.
 //
-// # Contents, by section of the protocol
+// # Contents
 //
-// Identifiers (§0): [DeviceID], [Hash], [Ref], [MessageRef], [EntryKind]. What
-// the GroupContext holds, and the chain over the log, are in package groupdata.
+// The protocol is the three ProtoXEPs in xep/: mls.xml, mls-key-packages.xml and
+// mls-delivery.xml. The types stand here in the order of their sections; an
+// element's own documentation names the section, such as
+// xep/mls-delivery.xml#commit.
 //
-// Discovery (§1): [DiscoInfoQuery], [DiscoInfo], [DiscoItemsQuery], [DiscoItems],
-// [ServiceLimits], [DSPointer], [PEPKeyPackages], [Publish], [PubSubItems],
-// [PubSubEvent], [Caps].
+// Identifiers (mls-delivery.xml, Conventions): [DeviceID], [Hash], [Ref],
+// [MessageRef], [EntryKind]. What the GroupContext holds, and the chain over the
+// log, are in package groupdata.
 //
-// Key packages (§2): [PublishKeyPackages], [Published], [Stock],
-// [RetractKeyPackages], [CountQuery], [Count], [ClaimKeyPackages], [Claimed],
-// [ConsentQuery], [ConsentConfig], [Consent].
-//
-// Session and group index (§3): [Session], [Ready], [GroupsQuery], [Groups].
-//
-// Creating groups (§4): [ReserveGroup], [Reserved], [CreateGroup], [Created].
-//
-// Commits (§5, §11): [Commit], [MemberChanges], [Accepted], and for what is too
-// large for a stanza [Stage], [StageQuery], [Staged], [Object].
-//
-// State for joiners (§6): [GroupInfoQuery], [GroupInfo], [TreeQuery], [TreePage].
-//
-// Welcomes (§7): [Welcome], [WelcomeQuery], [WelcomesQuery], [Welcomes], [Ack].
-//
-// Proposals and leaving (§8): [Proposal], [Leave].
-//
-// Application messages (§9): [Send], [MLS], [Delivery], [Control], [StanzaID],
-// [Encryption], [Hint], [Addresses], and for the absent [Nudge], [NudgesQuery],
-// [Nudges]. Inside the encryption: [Envelope], [Content] with [Body],
-// [OriginID], [Reply], [Correction], [Retraction], [Reactions],
+// Messages (mls.xml): [MLS], and inside the encryption [Envelope], [Content] with
+// [Body], [OriginID], [Reply], [Correction], [Retraction], [Reactions],
 // [ReceiptRequest], [Receipt], [Markable], [Displayed], [ChatState],
 // [FileSharing], [TrustMessage], [Fallback].
 //
-// Catching up (§10): [LogQuery], [Log], [Entry], [EntryQuery], [Ack].
+// Key packages (mls-key-packages.xml): [PublishKeyPackages], [Published], [Stock],
+// [RetractKeyPackages], [CountQuery], [Count], [ClaimKeyPackages], [Claimed],
+// [ConsentQuery], [ConsentConfig], [Consent], [PEPKeyPackages]. All that follows is
+// of mls-delivery.xml.
 //
-// Administration (§12): [AffiliationsQuery], [Affiliations], [Affiliation],
-// [DevicesQuery], [Devices], [ConfigQuery], [Config], [GroupConfig], [Destroy],
-// [Destroyed], [ReInitNotice], [Command], [Block], [Unblock], [BlockListQuery],
-// [BlockList], [Report].
+// Discovery: [DiscoInfoQuery], [DiscoInfo], [DiscoItemsQuery], [DiscoItems],
+// [ServiceLimits], [DSPointer], [Publish], [PubSubItems], [PubSubEvent], [Caps].
 //
-// Errors (§13): [Error], and its application conditions [StaleEpoch],
-// [FutureEpoch], [InvalidMessage], [GroupInfoMismatch], [MustCommit],
-// [UnknownProposal], [CredentialMismatch], [NotAMember],
-// [InsufficientAffiliation], [Unsupported], [KeyPackagesExhausted], [TooLarge],
-// [RetryAfter], [Maintenance], [HistoryGone].
+// Sessions and group index: [Session], [Ready], [Resume], [GroupsQuery], [Groups].
 //
-// After a restart (§15): [Resume].
+// Creating a group: [ReserveGroup], [Reserved], [CreateGroup], [Created].
+//
+// Committing: [Commit], [MemberChanges], [Accepted], and for objects that do not
+// fit a stanza [Stage], [StageQuery], [Staged], [Object].
+//
+// The state of a group: [GroupInfoQuery], [GroupInfo], [TreeQuery], [TreePage].
+//
+// Welcomes: [Welcome], [WelcomeQuery], [WelcomesQuery], [Welcomes], [Ack].
+//
+// Proposals and leaving: [Proposal], [Leave].
+//
+// Application messages and events: [Send], [Delivery], [Control], [StanzaID],
+// [Encryption], [Hint], [Addresses].
+//
+// Catching up: [LogQuery], [Log], [Entry], [EntryQuery], [Ack].
+//
+// Affiliations, devices, configuration, ending: [AffiliationsQuery],
+// [Affiliations], [Affiliation], [DevicesQuery], [Devices], [ConfigQuery],
+// [Config], [GroupConfig], [Destroy], [Destroyed], [ReInitNotice].
+//
+// Calling the absent: [Nudge], [NudgesQuery], [Nudges].
+//
+// Blocking, reports, commands: [Block], [Unblock], [BlockListQuery], [BlockList],
+// [Report], [Command].
+//
+// Errors: [Error], and its application conditions [StaleEpoch], [FutureEpoch],
+// [InvalidMessage], [GroupInfoMismatch], [MustCommit], [UnknownProposal],
+// [CredentialMismatch], [NotAMember], [InsufficientAffiliation], [Unsupported],
+// [KeyPackagesExhausted], [TooLarge], [RetryAfter], [Maintenance], [HistoryGone].
 //
 // Elsewhere: [Ping], [VersionQuery], [Version], [TimeQuery], [EntityTime],
 // [Delay], [UploadRequest], [UploadSlot], [Form], [PageQuery], [Page].
 //
 // Elements and attributes that a type does not know are ignored, so that the
-// protocol can grow. Section numbers are those of PROTOCOL.md, the draft of
-// the ProtoXEPs in xep/.
+// protocol can grow.
 package stanza

@@ -6,7 +6,7 @@ package stanza
 //
 //	<encryption xmlns='urn:xmpp:eme:0' namespace='urn:xmpp:mls:0' name='MLS'/>
 //
-// Source: PROTOCOL.md §9.
+// Source: xep/mls.xml#mls-element; XEP-0380.
 type Encryption struct {
 	Namespace, Name string
 }

@@ -23,7 +23,7 @@ import "time"
 // the sender's clock. rpad is allowed and ignored: MLS pads (RFC 9420 §6.3.1).
 // The receiver makes these comparisons; Parse checks the form.
 //
-// Source: PROTOCOL.md §9; XEP-0420 §5.
+// Source: xep/mls.xml#envelope; XEP-0420 §5.
 type Envelope struct {
 	// Content is the XML inside <content/>: any number of elements that
 	// declare their namespaces. See [Envelope.AddContent] and [ParseContent].

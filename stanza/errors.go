@@ -109,7 +109,7 @@ type Error struct {
 }
 
 // AppCondition is an application condition of urn:xmpp:mls:errors:0
-// (PROTOCOL.md §13). All of them are in this package; they are errors
+// (xep/mls-delivery.xml#errors). All of them are in this package; they are errors
 // themselves, whose text is the default text of the stanza error.
 type AppCondition interface {
 	error

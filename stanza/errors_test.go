@@ -16,7 +16,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
 
-// TestErrorTable is the table of PROTOCOL.md §13.
+// TestErrorTable is the table of errors in mls-delivery.xml.
 func TestErrorTable(t *testing.T) {
 	for _, tc := range []struct {
 		app  AppCondition

@@ -9,7 +9,7 @@ package stanza
 //	  <set xmlns='http://jabber.org/protocol/rsm'><max>200</max></set>
 //	</groups>
 //
-// Source: PROTOCOL.md §3.
+// Source: xep/mls-delivery.xml#groups.
 type GroupsQuery struct {
 	// Device is the asking device, to which in-tree and welcome apply.
 	Device DeviceID
@@ -62,7 +62,7 @@ type GroupItem struct {
 //	  <set xmlns='http://jabber.org/protocol/rsm'><first index='0'>chat@mls.other.example</first><last>ops@mls.example.org</last><count>2</count></set>
 //	</groups>
 //
-// Source: PROTOCOL.md §3.
+// Source: xep/mls-delivery.xml#groups.
 type Groups struct {
 	Items []GroupItem
 	Page  *Page

@@ -9,7 +9,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
 
-// TestHostileIQs is the list of PROTOCOL.md §17: each has a header that can be
+// TestHostileIQs has what a stranger may send: each has a header that can be
 // answered, and each bad payload is one bad-request.
 func TestHostileIQs(t *testing.T) {
 	const head = `<iq type='set' id='1' from='mallory@example.org/x' to='mls.example.org'>`

@@ -8,7 +8,7 @@ package stanza
 type Hint string
 
 // Hints. Live traffic has no-store, the notices that offline accounts need
-// have store (PROTOCOL.md §7, §9).
+// have store (xep/mls-delivery.xml#types).
 const (
 	HintStore            Hint = "store"
 	HintNoStore          Hint = "no-store"

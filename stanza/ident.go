@@ -13,7 +13,7 @@ import (
 type Hash [sha256.Size]byte
 
 // Ref identifies a submission: the SHA-256 of the exact bytes of its
-// MLSMessage, the idempotency key of PROTOCOL.md §0. It is not an MLS
+// MLSMessage, the idempotency key of xep/mls-delivery.xml#idempotency. It is not an MLS
 // reference hash (RFC 9420 §5.2), which the protocol calls kp-ref or holds in
 // a ProposalRef.
 type Ref = Hash

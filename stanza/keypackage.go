@@ -50,7 +50,7 @@ func (d *dec) keyPackages(list []KeyPackage) []KeyPackage {
 // A batch whose third package is bad is refused as a whole, with an
 // [InvalidMessage] of Index 2.
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#publish.
 type PublishKeyPackages struct {
 	Device      DeviceID
 	KeyPackages []KeyPackage
@@ -85,7 +85,7 @@ func (p *PublishKeyPackages) Parse(el Element) error {
 //
 //	<stock xmlns='urn:xmpp:mls:kp:0' device='5d41402abc4b2a76b9719d911017c592' available='3' last-resort='true' last-resort-used='1' target='50'/>
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#stock.
 type Stock struct {
 	Device DeviceID
 	// Available is the number of one-time packages, Target how many the
@@ -131,7 +131,7 @@ func (s *Stock) Parse(el Element) error {
 //
 //	<published xmlns='urn:xmpp:mls:kp:0' device='5d41402abc4b2a76b9719d911017c592' available='50' last-resort='true' target='50'/>
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#publish.
 type Published struct{ Stock }
 
 // Append appends the element.
@@ -154,7 +154,7 @@ func (p *Published) Parse(el Element) error {
 //	  <key-package ref='n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg='/>
 //	</retract>
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#stock.
 type RetractKeyPackages struct {
 	Device DeviceID
 	// Refs are the KeyPackageRefs (RFC 9420 §5.2) of the packages to remove,
@@ -187,7 +187,7 @@ func (r *RetractKeyPackages) Parse(el Element) error {
 //
 //	<count xmlns='urn:xmpp:mls:kp:0'/>
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#stock.
 type CountQuery struct{}
 
 // Append appends the element.
@@ -213,7 +213,7 @@ type DeviceCount struct {
 //	  <device id='5d41402abc4b2a76b9719d911017c592' available='37' last-resort='true' expires='2026-11-20T00:00:00Z' seen='2026-08-20T09:00:00Z'/>
 //	</count>
 //
-// Source: PROTOCOL.md §2.
+// Source: xep/mls-key-packages.xml#stock.
 type Count struct {
 	Devices []DeviceCount
 }

@@ -23,6 +23,6 @@ const (
 	// the hash of the largest suites, SHA-512 (RFC 9420 §5.2).
 	MaxKeyPackageRef = 64
 	// PageBytes is the default size of a page, in bytes before base64
-	// (PROTOCOL.md §0.6).
+	// (xep/mls-delivery.xml#limits).
 	PageBytes = 48 << 10
 )

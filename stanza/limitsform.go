@@ -17,7 +17,7 @@ import "encoding/base64"
 //	  <field var='wire-format'><value>public-handshake</value></field>
 //	</x>
 //
-// Source: PROTOCOL.md §1.
+// Source: xep/mls-delivery.xml#discovery.
 type ServiceLimits struct {
 	// MaxBytes is the largest object in a stanza and the largest page, in bytes
 	// before base64.

@@ -4,7 +4,7 @@ package stanza
 
 // This file is the one place that spells namespaces.
 
-// Namespaces of the protocol (PROTOCOL.md §0).
+// Namespaces of the protocol.
 const (
 	// NSMLS is the namespace of MLS messages inside stanzas.
 	NSMLS = "urn:xmpp:mls:0"
@@ -25,7 +25,7 @@ const (
 	// FormConsent is the form of who may claim a user's key packages.
 	FormConsent = NSKeyPackages + "#consent"
 
-	// Ad-hoc commands of an operator (PROTOCOL.md §12).
+	// Ad-hoc commands of an operator (xep/mls-delivery.xml#admin).
 	NodeListGroups           = NSDelivery + "#list-groups"
 	NodeGroupInfo            = NSDelivery + "#group-info"
 	NodeDestroyGroup         = NSDelivery + "#destroy-group"

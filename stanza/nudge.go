@@ -9,7 +9,7 @@ package stanza
 //
 //	<nudge xmlns='urn:xmpp:mls:ds:0'/>
 //
-// Source: PROTOCOL.md §9.
+// Source: xep/mls-delivery.xml#nudges.
 type Nudge struct{}
 
 // Append appends the element.
@@ -55,7 +55,7 @@ func (*NudgesQuery) Parse(el Element) error { return parseEmpty(el, NSDelivery, 
 //
 // A muted group causes no nudges; live sessions get its messages as ever.
 //
-// Source: PROTOCOL.md §9; RFC 9750 §8.4.2.1.
+// Source: xep/mls-delivery.xml#nudges; RFC 9750 §8.4.2.1.
 type Nudges struct {
 	Mode NudgeMode
 	// Muted are JIDs of groups.

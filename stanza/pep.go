@@ -11,7 +11,7 @@ package stanza
 //
 //	<ds xmlns='urn:xmpp:mls:ds:0' jid='mls.example.org'/>
 //
-// Source: PROTOCOL.md §1.
+// Source: xep/mls-delivery.xml#home.
 type DSPointer struct {
 	JID string
 }
@@ -37,7 +37,7 @@ func (p *DSPointer) Parse(el Element) error {
 //	  <key-package last-resort='true'>AAEABQ…</key-package>
 //	</key-packages>
 //
-// Source: PROTOCOL.md §1.
+// Source: xep/mls-key-packages.xml#pep.
 type PEPKeyPackages struct {
 	Device      DeviceID
 	KeyPackages []KeyPackage
@@ -110,7 +110,7 @@ type Publish struct {
 }
 
 // OpenNode returns the publish-options of a PEP node that anybody may read and
-// that keeps its items (PROTOCOL.md §1).
+// that keeps its items (xep/mls-delivery.xml#home).
 func OpenNode() *Form {
 	return NewForm(FormSubmit, NSPublishOptions).
 		Add("pubsub#access_model", "open").

@@ -9,7 +9,7 @@ import (
 
 // Ping asks whether an entity is there (XEP-0199): the payload of an IQ get,
 // answered with an empty result. A DS answers a client whose session it does
-// not know with not-acceptable: announce again (PROTOCOL.md §13).
+// not know with not-acceptable: announce again (xep/mls-delivery.xml#session).
 //
 //	<ping xmlns='urn:xmpp:ping'/>
 type Ping struct{}

@@ -10,7 +10,7 @@ package stanza
 // It is pending until a commit of the epoch includes it; the DS refuses
 // commits that leave it out, see [MustCommit].
 //
-// Source: PROTOCOL.md §8.
+// Source: xep/mls-delivery.xml#proposals.
 type Proposal struct {
 	Epoch uint64
 	Ref   Ref
@@ -56,7 +56,7 @@ func (p *Proposal) parse(d *dec) {
 // The affiliation that remains in the roles component keeps nobody in: it is
 // the admins' to clear.
 //
-// Source: PROTOCOL.md §8.
+// Source: xep/mls-delivery.xml#leave.
 type Leave struct {
 	// Device is the device that leaves; zero means the whole account.
 	Device    DeviceID

@@ -49,7 +49,7 @@ func info[T any, P interface {
 }
 
 // Payloads returns all payload types of the protocol and of the extensions that
-// it uses, in the order of PROTOCOL.md.
+// it uses, in the order of the documents in xep.
 func Payloads() []PayloadInfo {
 	var all []PayloadInfo
 	for _, l := range [][]PayloadInfo{

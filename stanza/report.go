@@ -37,7 +37,7 @@ const (
 // The DS keeps the bytes of the entry seq besides, which the chain has
 // committed it to.
 //
-// Source: PROTOCOL.md §14 (MIMI /reportAbuse); XEP-0377.
+// Source: xep/mls-delivery.xml#reports; XEP-0377.
 type Report struct {
 	Kind ReportKind
 	// Seq, Epoch and Ref name the log entry; zero if not told.

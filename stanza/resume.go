@@ -8,7 +8,7 @@ package stanza
 //
 //	<resume xmlns='urn:xmpp:mls:ds:0'/>
 //
-// Source: PROTOCOL.md §15.
+// Source: xep/mls-delivery.xml#resume.
 type Resume struct{}
 
 // Append appends the element.

@@ -13,7 +13,7 @@ import (
 //
 //	<mls xmlns='urn:xmpp:mls:0'>AAEAAg…</mls>
 //
-// Source: PROTOCOL.md §9.
+// Source: xep/mls.xml#mls-element.
 type MLS struct {
 	Bytes []byte
 }
@@ -41,7 +41,7 @@ func (m *MLS) Parse(el Element) error {
 //
 // With ephemeral='true' it is not kept: live sessions get it, others never do.
 //
-// Source: PROTOCOL.md §9.
+// Source: xep/mls-delivery.xml#send.
 type Send struct {
 	Epoch     uint64
 	Ref       Ref
@@ -116,7 +116,7 @@ func (d *dec) entryKind() EntryKind {
 //
 // The element is only to be believed in a message from the group's bare JID.
 //
-// Source: PROTOCOL.md §9, §12.
+// Source: xep/mls-delivery.xml#send.
 type Delivery struct {
 	// Seq is the place in the log, 0 for an ephemeral message.
 	Seq uint64

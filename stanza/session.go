@@ -8,7 +8,7 @@ package stanza
 //
 //	<session xmlns='urn:xmpp:mls:ds:0' device='5d41402abc4b2a76b9719d911017c592'/>
 //
-// Source: PROTOCOL.md §3.
+// Source: xep/mls-delivery.xml#session.
 type Session struct {
 	Device DeviceID
 }
@@ -34,7 +34,7 @@ func (s *Session) Parse(el Element) error {
 //	  <stock xmlns='urn:xmpp:mls:kp:0' device='5d41402abc4b2a76b9719d911017c592' available='37' last-resort='true' target='50'/>
 //	</ready>
 //
-// Source: PROTOCOL.md §2, §3.
+// Source: xep/mls-delivery.xml#session.
 type Ready struct {
 	Device DeviceID
 	// Stock tells of the device's key packages, nil if the DS keeps none for

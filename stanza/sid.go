@@ -8,7 +8,7 @@ package stanza
 //
 //	<stanza-id xmlns='urn:xmpp:sid:0' by='ops@mls.example.org' id='5f3dbc5e-e1d3-4077-a492-693f3769c7ad'/>
 //
-// Source: PROTOCOL.md §9.
+// Source: xep/mls-delivery.xml#send; XEP-0359.
 type StanzaID struct {
 	By, ID string
 }

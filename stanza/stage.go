@@ -17,7 +17,7 @@ import "time"
 // that a piece whose answer was lost can be sent again; a gap is a bad-request
 // whose cure is to ask with [StageQuery].
 //
-// Source: PROTOCOL.md §5.
+// Source: xep/mls-delivery.xml#stage.
 type Stage struct {
 	// ID is chosen by the client, unique for the account.
 	ID string
@@ -83,7 +83,7 @@ func (s *Stage) Parse(el Element) error {
 //
 //	<stage xmlns='urn:xmpp:mls:ds:0' id='u-7f3a'/>
 //
-// Source: PROTOCOL.md §5.
+// Source: xep/mls-delivery.xml#stage.
 type StageQuery struct {
 	ID string
 }
@@ -106,7 +106,7 @@ func (q *StageQuery) Parse(el Element) error {
 //
 //	<staged xmlns='urn:xmpp:mls:ds:0' id='u-7f3a' offset='36864' total='131072' expires='2026-08-20T09:20:00Z'/>
 //
-// Source: PROTOCOL.md §5.
+// Source: xep/mls-delivery.xml#stage.
 type Staged struct {
 	ID string
 	// Offset is the number of bytes that have arrived, and so the offset of

@@ -12,7 +12,7 @@ import "time"
 //	  <set xmlns='http://jabber.org/protocol/rsm'><max>200</max><after>1207</after></set>
 //	</log>
 //
-// Source: PROTOCOL.md §10.
+// Source: xep/mls-delivery.xml#log.
 type LogQuery struct {
 	// Device is the asking device: what it may read, and what its ack is for,
 	// depends on it. Zero lets the DS take the device of the live session.
@@ -86,7 +86,7 @@ func (q *LogQuery) Parse(el Element) error {
 //	<entry seq='1209' epoch='43' kind='commit' size='131072' sha-256='…' stamp='2026-08-20T09:15:00.123Z'/>
 //	<entry seq='1210' epoch='43' kind='application' gone='true' sha-256='…' stamp='2026-08-20T09:15:01.000Z'/>
 //
-// Source: PROTOCOL.md §10.
+// Source: xep/mls-delivery.xml#log.
 type Entry struct {
 	Seq uint64
 	// Epoch is the epoch that the entry was made in: of a commit, the one that
@@ -173,7 +173,7 @@ func (e *Entry) Parse(el Element) error {
 //	  <set xmlns='http://jabber.org/protocol/rsm'><first>1208</first><last>1209</last></set>
 //	</log>
 //
-// Source: PROTOCOL.md §10.
+// Source: xep/mls-delivery.xml#log.
 type Log struct {
 	// Epoch is the group's epoch now, Head the seq of its last entry.
 	Epoch, Head uint64
@@ -232,7 +232,7 @@ func (l *Log) Parse(el Element) error {
 //
 //	<entry xmlns='urn:xmpp:mls:ds:0' seq='1209' offset='36864' max-bytes='36864'/>
 //
-// Source: PROTOCOL.md §10.
+// Source: xep/mls-delivery.xml#large.
 type EntryQuery struct {
 	Seq uint64
 	// Offset and MaxBytes are in bytes of the entry. Zero MaxBytes means the
@@ -274,7 +274,7 @@ func (q *EntryQuery) Parse(el Element) error {
 //
 // In a [LogQuery] the first form is piggybacked.
 //
-// Source: PROTOCOL.md §7, §10.
+// Source: xep/mls-delivery.xml#ack.
 type Ack struct {
 	// Device is the device, zero for that of the live session.
 	Device DeviceID

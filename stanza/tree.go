@@ -11,7 +11,7 @@ package stanza
 // Like trees and Welcomes, a GroupInfo may be longer than a page (the roles of
 // thousands of users are inside): offset and max-bytes then ask for a piece.
 //
-// Source: PROTOCOL.md §6.
+// Source: xep/mls-delivery.xml#state.
 type GroupInfoQuery struct {
 	// Epoch asks for the state of one epoch, which is kept for ten minutes
 	// after it ended. Nil means the current one.
@@ -55,7 +55,7 @@ func (q *GroupInfoQuery) Parse(el Element) error {
 // URL is an attribute because the content is the object.) A piece of a
 // GroupInfo has offset and total.
 //
-// Source: PROTOCOL.md §6.
+// Source: xep/mls-delivery.xml#state.
 type GroupInfo struct {
 	Epoch uint64
 	// Seq is the last log entry of the state: a joiner reads the log from
@@ -126,7 +126,7 @@ func (d *dec) piece(n int) (offset, total uint64) {
 //
 // An epoch that is no longer kept is refused with [StaleEpoch]: start again.
 //
-// Source: PROTOCOL.md §6.
+// Source: xep/mls-delivery.xml#state.
 type TreeQuery struct {
 	Epoch uint64
 	// Offset is the position in the serialised tree. MaxBytes bounds the page,
@@ -157,7 +157,7 @@ func (q *TreeQuery) Parse(el Element) error {
 //
 //	<tree xmlns='urn:xmpp:mls:ds:0' epoch='43' offset='0' total='812345'>AQEB…</tree>
 //
-// Source: PROTOCOL.md §6.
+// Source: xep/mls-delivery.xml#state.
 type TreePage struct {
 	Epoch, Offset, Total uint64
 	Bytes                []byte

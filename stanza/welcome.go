@@ -21,7 +21,7 @@ package stanza
 //
 //	<welcome xmlns='urn:xmpp:mls:ds:0' group='ops@mls.example.org' epoch='43' seq='1208' kp-ref='…' inviter='alice@example.org' user='carol@other.example'>AAEAAw…</welcome>
 //
-// Source: PROTOCOL.md §7.
+// Source: xep/mls-delivery.xml#welcomes.
 type Welcome struct {
 	// Group is the group's JID.
 	Group string
@@ -81,7 +81,7 @@ func (w *Welcome) Parse(el Element) error {
 // It stays there until it is acknowledged, see [Ack]. To list what waits, ask
 // with [WelcomesQuery].
 //
-// Source: PROTOCOL.md §7.
+// Source: xep/mls-delivery.xml#welcomes.
 type WelcomeQuery struct {
 	KeyPackageRef []byte
 	// Offset and MaxBytes ask for a piece of a large one, in bytes of the
@@ -112,7 +112,7 @@ func (q *WelcomeQuery) Parse(el Element) error {
 //
 //	<welcomes xmlns='urn:xmpp:mls:ds:0' device='5d41402abc4b2a76b9719d911017c592'/>
 //
-// Source: PROTOCOL.md §3, §7: the group index tells that a Welcome waits, not
+// Source: xep/mls-delivery.xml#welcomes: the group index tells that a Welcome waits, not
 // for which key package.
 type WelcomesQuery struct {
 	Device DeviceID

@@ -179,6 +179,35 @@ func TestLinksAndAnchors(t *testing.T) {
 	}
 }
 
+// TestSectionsThatCodeNames looks up each section that the documentation of the
+// code names, as in xep/mls-delivery.xml#commit.
+func TestSectionsThatCodeNames(t *testing.T) {
+	anchors := make(map[string]bool)
+	for _, doc := range xep.Documents() {
+		element(t, doc, func(name string, attr map[string]string, _ string) {
+			if strings.HasPrefix(name, "section") {
+				anchors["xep/"+doc+"#"+attr["anchor"]] = true
+			}
+		})
+	}
+	place, n := regexp.MustCompile(`xep/[a-z-]+\.xml#[a-z0-9-]+`), 0
+	err := filepath.WalkDir("..", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" || path == "../xep/documents_test.go" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, m := range place.FindAllString(string(b), -1) {
+			if n++; !anchors[m] {
+				t.Errorf("%s: there is no %s", path, m)
+			}
+		}
+		return err
+	})
+	if err != nil || n < 80 {
+		t.Errorf("%d sections are named: %v", n, err)
+	}
+}
+
 func TestStatementsAreFound(t *testing.T) {
 	for _, doc := range xep.Documents() {
 		list, err := xep.Statements(doc)
