@@ -12,9 +12,13 @@ func (c *config) capabilities(own CipherSuite) Capabilities {
 	caps := Capabilities{
 		Versions:     []ProtocolVersion{MLS10},
 		CipherSuites: slices.Clone(c.suites),
-		Extensions:   append([]ExtensionType{ExtensionAppDataDictionary, ExtensionLastResort}, c.extra.Extensions...),
-		Proposals:    append([]ProposalType{ProposalAppDataUpdate, ProposalAppEphemeral, ProposalSelfRemove}, c.extra.Proposals...),
+		Extensions:   slices.Clone(c.extra.Extensions),
+		Proposals:    slices.Clone(c.extra.Proposals),
 		Credentials:  append([]CredentialType{CredentialBasic, CredentialX509}, c.extra.Credentials...),
+	}
+	if !c.rfcOnly {
+		caps.Extensions = append([]ExtensionType{ExtensionAppDataDictionary, ExtensionLastResort}, caps.Extensions...)
+		caps.Proposals = append([]ProposalType{ProposalAppDataUpdate, ProposalAppEphemeral, ProposalSelfRemove}, caps.Proposals...)
 	}
 	if !slices.Contains(caps.CipherSuites, own) {
 		caps.CipherSuites = append(caps.CipherSuites, own)

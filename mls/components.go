@@ -60,6 +60,9 @@ func (x Extensions) demands() (d demands, err error) {
 // this client supports, which whoever understands app_data_dictionary must
 // advertise. A list that the application made itself stays.
 func (c *config) withComponents(x Extensions) (Extensions, error) {
+	if c.rfcOnly {
+		return x, nil
+	}
 	d, err := x.AppData()
 	if err != nil {
 		return nil, broken(RuleAppDataFormat, err, "leaf node")

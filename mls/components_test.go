@@ -146,3 +146,29 @@ func TestComponents(t *testing.T) {
 	}
 	tg.add("juliet", "benvolio")
 }
+
+// TestRFCOnly: a leaf that others need know no draft for, in a group with one that
+// announces all.
+func TestRFCOnly(t *testing.T) {
+	plain := &Config{RFCOnly: true, NoGREASE: true}
+	tg := newTestGroup(t, plain, suite1, "juliet", "romeo")
+	tg.cfg = nil
+	tg.add("juliet", "nurse")
+	for _, name := range []string{"juliet", "romeo"} {
+		l := tg.members[name].Self().Leaf
+		if n := len(l.Capabilities.Extensions) + len(l.Capabilities.Proposals); n != 0 || len(l.Extensions) > 1 {
+			t.Errorf("the leaf of %s has capabilities %v and extensions %v", name, l.Capabilities, l.Extensions)
+		}
+	}
+	tg.commit("romeo", nil)
+	tg.commit("nurse", nil)
+	tg.agree()
+	if _, _, err := tg.members["nurse"].ProposeSelfRemove(nil); !hasRule(err, RuleProposalSupport) {
+		t.Errorf("a SelfRemove in a group that does not know it: %v", err)
+	}
+	if _, err := tg.members["nurse"].Commit(&CommitOptions{ContextExtensions: Extensions{requiring(nil, nil)}}); !hasRule(err, RuleContextSupport) {
+		t.Errorf("application data in a group that does not know them: %v", err)
+	}
+	tg.commit("juliet", &CommitOptions{Update: &LeafChange{Capabilities: true}})
+	tg.joinExternally("benvolio", &ExternalJoinOptions{})
+}

@@ -35,6 +35,10 @@ type Config struct {
 	// requires others is closed to this client.
 	Components        []ComponentID
 	SafeAADComponents []ComponentID
+	// RFCOnly announces nothing of draft-ietf-mls-extensions, for groups with stacks
+	// that choke on what they do not know: no SelfRemove, no application data, no
+	// components. What others announce is still read.
+	RFCOnly bool
 	// NoGREASE leaves out the random values that RFC 9420 §13.5 recommends to
 	// announce, so that peers that choke on unknown values are found early.
 	NoGREASE bool
@@ -69,23 +73,23 @@ type Config struct {
 
 // config is a Config in which every default is filled in.
 type config struct {
-	rand   io.Reader
-	now    func() time.Time
-	suites []CipherSuite
-	extra  Capabilities
-	grease bool
-
-	components, safeAADs []ComponentID
-
+	rand    io.Reader
+	now     func() time.Time
 	auth    Authenticator
 	policy  Policy
 	appData AppDataUpdater
 	psks    PSKStore
 	padding func(int) int
-	checkRx bool
+	limits  Limits
 
+	// What is announced.
+	suites               []CipherSuite
+	extra                Capabilities
+	components, safeAADs []ComponentID
+	grease, rfcOnly      bool
+
+	checkRx     bool
 	sealPending bool
-	limits      Limits
 }
 
 // lockedReader lets worker goroutines share a caller's source of randomness.
@@ -118,7 +122,7 @@ func (c *Config) resolve() *config {
 
 func (c *Config) build() *config {
 	r := &config{
-		now: c.Time, suites: c.Suites, extra: c.Capabilities, grease: !c.NoGREASE,
+		now: c.Time, suites: c.Suites, extra: c.Capabilities, grease: !c.NoGREASE, rfcOnly: c.RFCOnly,
 		auth: c.Authenticator, policy: c.Policy, appData: c.AppData, psks: c.PSKs,
 		components: c.Components, safeAADs: c.SafeAADComponents,
 		sealPending: c.SealWithPending,

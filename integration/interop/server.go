@@ -52,7 +52,7 @@ var peersLimits = mls.Limits{MaxLifetime: -1, ResumptionPSKs: 1 << 20}
 func newActor() actor {
 	psks := mls.ExternalPSKs{}
 	// A script says when to commit, and may let somebody speak before.
-	return actor{cfg: &mls.Config{PSKs: psks, Limits: peersLimits, SealWithPending: true}, psks: psks}
+	return actor{cfg: &mls.Config{PSKs: psks, Limits: peersLimits, SealWithPending: true, RFCOnly: true}, psks: psks}
 }
 
 // A joiner has a key package and waits for a Welcome.
