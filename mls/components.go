@@ -97,25 +97,6 @@ func (x Extensions) withoutComponents() (Extensions, error) {
 	return x.With(ExtensionAppDataDictionary, d.Without(ComponentAppComponents).Without(ComponentSafeAAD).Extension().Data), nil
 }
 
-// checkComponents checks a new leaf against the components that a group requires.
-func (d *demands) checkComponents(l *LeafNode) error {
-	if len(d.components.app)+len(d.components.safeAAD) == 0 {
-		return nil
-	}
-	have, err := l.Extensions.components()
-	if err != nil {
-		return broken(RuleAppDataFormat, err, "leaf node")
-	}
-	none := func(ComponentID) bool { return false }
-	if id, ok := missing(have.app, d.components.app, none); ok {
-		return invalid(RuleAppComponents, "a leaf node does not list the required component %d", id)
-	}
-	if id, ok := missing(have.safeAAD, d.components.safeAAD, none); ok {
-		return invalid(RuleAppComponents, "a leaf node does not list the required component %d of safe AAD", id)
-	}
-	return nil
-}
-
 // checkComponents checks that all members of a tree list the components that a
 // group requires. It looks at counters alone.
 func (t *ratchetTree) checkComponents(c *componentLists) error {

@@ -81,6 +81,10 @@ func init() {
 			_, err := NewPublicGroup(nil, gi, nil)
 			return err
 		}},
+		{rule: RuleAppDataFormat, name: "sent-leaf", check: func(c *court) error {
+			_, err := NewKeyPackage(nil, suite1, testIdentity(c, suite1, "tybalt"), &KeyPackageOptions{LeafExtensions: Extensions{{ExtensionAppDataDictionary, []byte{9}}}})
+			return err
+		}},
 		{rule: RuleAppDataFormat, name: "half-a-component", message: addLeaf(func(l *LeafNode) {
 			l.Extensions = Extensions{AppData{{ComponentAppComponents, []byte{1, 0}}}.Extension()}
 		})},

@@ -39,6 +39,10 @@ func init() {
 			return c.commit(forgery{leaf: func(l *LeafNode) { l.Credential = BasicCredential([]byte("tybalt")) }})
 		}},
 
+		{rule: RuleLeafCredential, name: "sent", is: refuse, cfg: strict, check: func(c *court) error {
+			_, err := c.f.g.Commit(&CommitOptions{Update: &LeafChange{Identity: testIdentity(c, suite1, "tybalt")}})
+			return err
+		}},
 		{rule: RuleLeafSignature, name: "add", message: func(c *court) *Message {
 			kp := c.keyPackage(nil)
 			kp.KeyPackage.LeafNode = badSignature(c.f.g.s, kp.KeyPackage.LeafNode)

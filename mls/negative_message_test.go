@@ -203,6 +203,10 @@ func init() {
 			_, err := c.f.g.Commit(&CommitOptions{AAD: make([]byte, 7900), Wire: WireFormatPrivateMessage})
 			return err
 		}},
+		{rule: RuleLimit, name: "sent-proposals", cfg: func(c *Config) { c.Limits.MaxProposals = 4 }, check: func(c *court) error {
+			_, err := c.f.g.Commit(&CommitOptions{ByValue: slices.Repeat([]Proposal{&AppEphemeral{0x8001, nil}}, 5)})
+			return err
+		}},
 		{rule: RuleLimit, name: "last-epoch", check: func(c *court) error {
 			f := fabricate(c, nil, suite1, 3, true)
 			f.st.ctx.Epoch = 1<<64 - 1

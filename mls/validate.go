@@ -250,7 +250,7 @@ func (d *demands) check(l *LeafNode) error {
 			return invalid(RuleContextSupport, "a leaf node does not support extension %v of the GroupContext", t)
 		}
 	}
-	return d.checkComponents(l)
+	return nil // components are looked at in the tree
 }
 
 // missing returns the first value of want that is neither in have nor a default.
