@@ -132,6 +132,22 @@ func init() {
 			y.leaf = func(l *LeafNode) { l.Credential, l.Capabilities.Proposals = BasicCredential([]byte("tybalt")), nil }
 			return c.commit(y, init)
 		}},
+		{rule: RuleSelfRemovePrivate, name: "sent-by-a-joiner", check: func(c *court) error {
+			gi := must(c.f.g.GroupInfo(&GroupInfoOptions{ExternalPub: true, InlineTree: true})).GroupInfo
+			m := c.f.proposal(&SelfRemove{}, forgery{wire: WireFormatPrivateMessage})
+			for _, list := range [][]*Message{{nil}, {m}} {
+				_, err := JoinExternal(c.tg.cfg, gi, testIdentity(c, suite1, "tybalt"), &ExternalJoinOptions{SelfRemoves: list})
+				if list[0] == m || !hasRule(err, RuleSelfRemovePrivate) {
+					return err
+				}
+			}
+			return nil
+		}},
+		{rule: RuleExternalSenderIndex, name: "sent", check: func(c *court) error {
+			gi := must(c.f.g.GroupInfo(nil)).GroupInfo
+			_, err := ExternalProposalFor(gi, c.f.g.me.Key, -1, &Remove{c.self("romeo")}, nil)
+			return err
+		}},
 		{rule: RuleExternalByReference, name: "sent", check: func(c *court) error {
 			gi, err := c.f.g.GroupInfo(&GroupInfoOptions{ExternalPub: true, InlineTree: true})
 			if err != nil {
