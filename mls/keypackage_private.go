@@ -79,6 +79,7 @@ func (c *config) newLeaf(s *suite, me *Identity, deviceID []byte, extra Extensio
 	if l.Extensions, err = c.withComponents(append(l.Extensions, extra...)); err != nil {
 		return nil, err
 	}
+	l.Extensions = c.withGREASE(l.Extensions)
 	l.Capabilities.cover(l.Extensions)
 	if !l.Capabilities.SupportsCredential(me.Credential.Type) {
 		l.Capabilities.Credentials = append(l.Capabilities.Credentials, me.Credential.Type)

@@ -295,7 +295,10 @@ func TestKeyPackageListsItsExtensions(t *testing.T) {
 		if len(kp.Extensions) != 4 {
 			t.Fatalf("extensions %v", kp.Extensions)
 		}
-		for _, x := range kp.Extensions {
+		if !slices.ContainsFunc(kp.LeafNode.Extensions, func(x Extension) bool { return isGREASE(x.Type) }) {
+			t.Error("no GREASE extension in the leaf")
+		}
+		for _, x := range append(kp.Extensions, kp.LeafNode.Extensions...) {
 			if !slices.Contains(kp.LeafNode.Capabilities.Extensions, x.Type) {
 				t.Errorf("extension %v is not listed", x.Type)
 			}
@@ -309,7 +312,7 @@ func TestGREASE(t *testing.T) {
 	o := &offence{}
 	c := newCourt(t, o)
 	m := c.add(func(kp *KeyPackage) {
-		kp.Extensions = nil
+		kp.Extensions, kp.LeafNode.Extensions = nil, nil
 		for b := range byte(15) {
 			v := greaseValue(b)
 			l := kp.LeafNode
