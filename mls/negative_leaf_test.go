@@ -190,6 +190,8 @@ func init() {
 			return c.commit(forgery{leaf: func(l *LeafNode) { l.Capabilities.Proposals = append(l.Capabilities.Proposals, ProposalReInit) }})
 		}},
 		{rule: RuleLeafLifetime, name: "backwards", message: addLeaf(func(l *LeafNode) { l.Lifetime = Lifetime{2000, 1000} })},
+		{rule: RuleLeafLifetime, name: "backwards-without-limit", cfg: func(c *Config) { c.Limits.MaxLifetime = -1 },
+			message: addLeaf(func(l *LeafNode) { l.Lifetime = Lifetime{2000, 1000} })},
 		{rule: RuleLeafLifetime, name: "too-long", message: addLeaf(func(l *LeafNode) { l.Lifetime = Lifetime{0, 1<<64 - 1} })},
 		{rule: RuleLeafLifetime, name: "longer-than-configured", cfg: func(c *Config) { c.Limits.MaxLifetime = DefaultLifetime + 2*time.Hour },
 			message: addLeaf(func(l *LeafNode) { l.Lifetime.NotAfter += 3 * 3600 })},

@@ -4,6 +4,7 @@ package mls
 
 import (
 	"bytes"
+	"cmp"
 	"testing"
 )
 
@@ -180,6 +181,13 @@ func init() {
 			_, err := Join(c.tg.cfg, w.welcome, kp, &JoinOptions{Tree: w.tree.marshal(nil)})
 			return err
 		}},
+		{rule: RulePathKeys, name: "welcome-without-a-path", check: func(c *court) error {
+			kp := c.keyPackage(nil)
+			f := forge{c.T, newTestGroupNamed(c, "orchard", "mallory")}
+			w := f.commit(byValue(&Add{kp.KeyPackage}), forgery{noPath: true, groupSecrets: func(gs *groupSecrets) { gs.pathSecret = make([]byte, 32) }})
+			_, err := Join(c.tg.cfg, w.welcome, kp, &JoinOptions{Tree: w.tree.marshal(nil)})
+			return err
+		}},
 		{rule: RuleWelcomeTree, name: "welcome-none", check: after(func(c *court, v *visited) { v.options.Tree = nil })},
 		{rule: RuleWelcomeTree, name: "welcome-two", check: visit{y: forgery{groupInfoTree: true}, after: func(c *court, v *visited) { v.options.Tree = c.tg.public.Tree() }}.join},
 		{rule: RuleExtensionUnsupported, name: "context", cfg: func(c *Config) { c.Capabilities.Extensions = []ExtensionType{0xf00e} }, check: visit{
@@ -203,8 +211,10 @@ type succession struct {
 	usage ResumptionUsage
 	// reinit is what the old group agreed on; nil: nothing.
 	reinit *ReInit
-	// id and context of the new group; the epoch in which romeo joins.
+	// id, suite (1 if zero) and context of the new group; the epoch in which romeo
+	// joins.
 	id      string
+	suite   CipherSuite
 	context Extensions
 	late    bool
 	// epoch is added to the epoch of the PSK.
@@ -221,7 +231,8 @@ func (n succession) join(c *court) error {
 		c.member("juliet", &CommitOptions{ReInit: n.reinit})
 	}
 	old := c.f.g
-	first, err := NewGroup(c.tg.cfg, suite1, GroupID(n.id), old.me, &GroupOptions{Extensions: n.context})
+	suite := cmp.Or(n.suite, suite1)
+	first, err := NewGroup(c.tg.cfg, suite, GroupID(n.id), old.me, &GroupOptions{Extensions: n.context})
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -237,10 +248,10 @@ func (n succession) join(c *court) error {
 	epoch := uint64(int(old.Epoch()) + n.epoch)
 	secret := old.findResumption(epoch)
 	id := PreSharedKeyID{Type: PSKResumption, Usage: n.usage, GroupID: old.GroupID(), Epoch: epoch, Nonce: make([]byte, old.s.nh)}
-	kp := forgeKeyPackage(c, suite1, "romeo", nil)
+	kp := forgeKeyPackage(c, suite, "romeo", nil)
 	list := []Proposal{&Add{kp.KeyPackage}}
 	for _, name := range n.also {
-		list = append(list, &Add{forgeKeyPackage(c, suite1, name, nil).KeyPackage})
+		list = append(list, &Add{forgeKeyPackage(c, suite, name, nil).KeyPackage})
 	}
 	list = append(list, &PreSharedKey{id})
 	p := forge{c.T, first}.commit(byValue(list...), forgery{psks: [][]byte{secret}})
@@ -280,6 +291,7 @@ func successorOffences() []offence {
 			_, err := c.f.g.Successor([]*KeyPackage{forgeKeyPackage(c, suite1, "romeo", nil).KeyPackage}, nil)
 			return err
 		}},
+		{rule: RuleWelcomeBranch, name: "another-suite", check: succession{usage: ResumptionBranch, id: "orchard", suite: 3}.join},
 		{rule: RuleWelcomeBranch, name: "stranger", check: succession{usage: ResumptionBranch, id: "orchard", also: []string{"tybalt"}}.join},
 		{rule: RuleWelcomeBranch, name: "no-parent", check: succession{usage: ResumptionBranch, id: "orchard", parent: none}.join},
 		{rule: RuleWelcomeBranch, name: "another-parent", check: succession{usage: ResumptionBranch, id: "orchard", parent: other}.join},

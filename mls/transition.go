@@ -244,8 +244,6 @@ func (t *transition) duplicate(err error) error {
 	}
 	committer := t.path != nil && (d.a == t.committer.node() || d.b == t.committer.node())
 	switch {
-	case d.kind == signatureKeyKind && isAdded(d.a) && isAdded(d.b):
-		return broken(RuleAddTwice, err, "Add")
 	case d.kind == signatureKeyKind && !committer && (isAdded(d.a) || isAdded(d.b)):
 		return broken(RuleAddMember, err, "Add")
 	case d.kind == signatureKeyKind:

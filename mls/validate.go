@@ -230,27 +230,24 @@ func (c *config) validateGroupInfoExtensions(s *suite, x Extensions) error {
 	return nil
 }
 
-// check checks a new leaf against what the group requires
-// (RFC 9420 §7.3, §13.4).
+// check checks a new leaf against required_capabilities (RFC 9420 §7.3): so it is
+// the leaf that is blamed. All else that a group demands is looked at in the tree,
+// by checkSupport.
 func (d *demands) check(l *LeafNode) error {
-	caps := &l.Capabilities
-	if required := d.caps; required != nil {
-		if t, ok := missing(caps.Extensions, required.Extensions, ExtensionType.isDefault); ok {
-			return invalid(RuleLeafRequired, "a leaf node does not support the required extension %v", t)
-		}
-		if t, ok := missing(caps.Proposals, required.Proposals, ProposalType.isDefault); ok {
-			return invalid(RuleLeafRequired, "a leaf node does not support the required proposal type %v", t)
-		}
-		if t, ok := missing(caps.Credentials, required.Credentials, func(CredentialType) bool { return false }); ok {
-			return invalid(RuleLeafRequired, "a leaf node does not support the required credential type %v", t)
-		}
+	caps, required := &l.Capabilities, d.caps
+	if required == nil {
+		return nil
 	}
-	for i := range d.extensions {
-		if t := d.extensions[i].Type; !caps.SupportsExtension(t) {
-			return invalid(RuleContextSupport, "a leaf node does not support extension %v of the GroupContext", t)
-		}
+	if t, ok := missing(caps.Extensions, required.Extensions, ExtensionType.isDefault); ok {
+		return invalid(RuleLeafRequired, "a leaf node does not support the required extension %v", t)
 	}
-	return nil // components are looked at in the tree
+	if t, ok := missing(caps.Proposals, required.Proposals, ProposalType.isDefault); ok {
+		return invalid(RuleLeafRequired, "a leaf node does not support the required proposal type %v", t)
+	}
+	if t, ok := missing(caps.Credentials, required.Credentials, func(CredentialType) bool { return false }); ok {
+		return invalid(RuleLeafRequired, "a leaf node does not support the required credential type %v", t)
+	}
+	return nil
 }
 
 // missing returns the first value of want that is neither in have nor a default.
