@@ -509,24 +509,27 @@ func BenchmarkMemory(b *testing.B) {
 	})
 	b.Run("group", func(b *testing.B) {
 		s, svc, st := benchService(b, component.Limits{GroupIdle: time.Hour})
-		const n = 500
-		var gs []*mls.Group
-		var jids []string
-		var mu sync.Mutex
-		for i := range n {
+		const n = 1000
+		iqs := make([][]byte, n+1)
+		for i := range iqs {
 			g, jid := benchGroup(b, st, i, 4)
-			mu.Lock()
-			gs, jids = append(gs, g), append(jids, jid)
-			mu.Unlock()
+			iqs[i] = sendIQ(g, jid, i, 100)
 		}
+		s.conn.Write(iqs[n]) // what is made once is there before
+		s.wait(b, 1)
 		before := heap()
 		for i := range n {
-			s.conn.Write(sendIQ(gs[i], jids[i], i, 100))
+			s.conn.Write(iqs[i])
+			if i%200 == 199 {
+				s.wait(b, int64(i+2))
+			}
 		}
-		s.wait(b, n)
+		s.wait(b, n+1)
+		time.Sleep(2 * time.Second) // goroutines that wait for work end
 		b.ReportMetric(float64(heap()-before)/n, "B/loaded-group")
-		if svc.Stats().GroupsLoaded != n {
+		if svc.Stats().GroupsLoaded != n+1 {
 			b.Fatalf("%d groups are loaded", svc.Stats().GroupsLoaded)
 		}
+		runtime.KeepAlive(iqs)
 	})
 }
