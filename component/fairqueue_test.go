@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 // TestTurns: one account is served in order, and accounts take turns however
@@ -78,5 +79,30 @@ func TestTurnsOfOneWorker(t *testing.T) {
 	w.run()
 	if !slices.Equal(done, []string{"a1", "b1", "c1", "a2", "b2", "a3"}) {
 		t.Errorf("the order is %q", done)
+	}
+}
+
+// TestShareOfGroup: one member cannot fill a group's queue, and many can.
+func TestShareOfGroup(t *testing.T) {
+	table := newGroupTable(&Service{metrics: newMetrics(nil), now: time.Now})
+	g := &group{jid: "balcony", active: true} // it is busy
+	table.m[g.jid] = g
+	ask := func(who string) bool { return table.submit(g.jid, &request{from: addr{bare: who}}) }
+	got := 0
+	for range groupInbox {
+		if ask("mallory") {
+			got++
+		}
+	}
+	if got != groupInbox/2 {
+		t.Errorf("mallory has %d places of %d", got, groupInbox)
+	}
+	for i := range groupInbox - got {
+		if !ask("user" + string(rune('a'+i%26))) {
+			t.Fatalf("no room for others after %d", i)
+		}
+	}
+	if ask("juliet") {
+		t.Error("the queue has no end")
 	}
 }

@@ -86,7 +86,7 @@ func (t *groupTable) put(jid string, j groupJob) bool {
 		t.m[jid] = g
 		t.s.metrics.loaded.Set(float64(len(t.m)))
 	}
-	if len(g.queue) >= groupInbox {
+	if len(g.queue) >= groupInbox || j.r != nil && len(g.queue) >= groupInbox/2 && g.share(j.r.from.bare) >= groupInbox/4 {
 		return false
 	}
 	g.queue = append(g.queue, j)
@@ -101,6 +101,18 @@ func (t *groupTable) put(jid string, j groupJob) bool {
 		}
 	}
 	return true
+}
+
+// share says how many requests of an account wait for the group: when half of
+// the queue is full, nobody gets more than a quarter of it.
+func (g *group) share(bare string) int {
+	n := 0
+	for _, j := range g.queue {
+		if j.r != nil && j.r.from.bare == bare {
+			n++
+		}
+	}
+	return n
 }
 
 // worker is a goroutine that runs a group, and then waits a little for another:
