@@ -2,7 +2,7 @@
 --
 -- Prosody 0.12 or 13 with lockstep attached. The container of this folder runs
 -- it as it is. On a server that you already run, add the four lines marked
--- [lockstep] to your own configuration, and read the two notes marked [note].
+-- [lockstep] to your own configuration, and read the notes marked [note].
 -- In plain form they are
 --
 --	component_interfaces = { "127.0.0.1" }        -- global: above the first VirtualHost
@@ -33,7 +33,9 @@ modules_enabled = {
 	"ping", "time", "version", "uptime",
 	"admin_adhoc", "admin_shell", "limits",
 	"posix",      -- Prosody 13 has it built in
+	"lockstep_multicast", -- [note] optional: makes large groups cheap, see the file
 }
+plugin_paths = { ENV_LOCKSTEP_MODULES or "/usr/local/lib/prosody/modules" } -- where mod_lockstep_multicast.lua is
 
 -- [note] What a client may send per second. Prosody's default of 10 kB/s makes
 -- large invitations slow: 200 kB take 20 s. This does for groups of a thousand.

@@ -229,6 +229,14 @@ func (b *dockerBackend) create(ctx context.Context, f Flavour, o Options, a *ca)
 	}
 	files := []file{{"lockstep/cert.pem", cert}, {"lockstep/key.pem", key}, {"lockstep/ca.pem", a.pem()}, {"lockstep/nxdomain.pl", nxdomain}}
 
+	mods, err := modules(f, o)
+	if err != nil {
+		return nil, err
+	}
+	for name, b := range mods {
+		files = append(files, file{"lockstep/" + name, b})
+	}
+
 	args := append([]string{"create", "--name", c.name, "--network", front,
 		// The engine's resolver asks this one, inside the container, for names
 		// that no container has.

@@ -44,6 +44,20 @@ func ensureImage(ctx context.Context, f Flavour) (image, missing string) {
 	return lastLine(string(out)), ""
 }
 
+// modules are lockstep's own modules of Prosody that a configuration loads.
+func modules(f Flavour, o Options) (map[string][]byte, error) {
+	if !f.Prosody() || !o.Multicast {
+		return nil, nil
+	}
+	script, err := buildScript()
+	if err != nil {
+		return nil, fmt.Errorf("servers: looking for lockstep's modules of Prosody: %w", err)
+	}
+	const name = "mod_lockstep_multicast.lua"
+	b, err := os.ReadFile(filepath.Join(filepath.Dir(script), "prosody", name))
+	return map[string][]byte{name: b}, err
+}
+
 // buildScript finds docker/build.sh of the module that this package is part of:
 // from the working directory, which tests have inside it, or else from where
 // this file was compiled.

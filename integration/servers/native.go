@@ -147,6 +147,13 @@ func (s *process) prepare(f Flavour, o Options, a *ca) (err error) {
 		return err
 	}
 	files := []file{{"cert.pem", cert}, {"key.pem", key}, {"ca.pem", a.pem()}}
+	mods, err := modules(f, o)
+	if err != nil {
+		return err
+	}
+	for name, b := range mods {
+		files = append(files, file{name, b})
+	}
 	if f.Prosody() {
 		files = append(files, file{"prosody.cfg.lua", cfg})
 		s.argv = []string{"prosody", "--config", filepath.Join(s.root, "prosody.cfg.lua"), "-F"}

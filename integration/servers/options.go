@@ -36,7 +36,8 @@ type Options struct {
 	Links   int
 
 	// Multicast adds XEP-0033: multicast.DOMAIN on ejabberd (mod_multicast,
-	// 1,000 addresses a stanza). Debian's Prosody has none: ignored there.
+	// 1,000 addresses a stanza), DOMAIN itself on Prosody (lockstep's own module,
+	// docker/prosody/mod_lockstep_multicast.lua).
 	Multicast bool
 
 	// NoMUC leaves out rooms.DOMAIN.

@@ -4,6 +4,7 @@ package servers
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -152,6 +153,8 @@ func TestModes(t *testing.T) {
 	if _, err := New(t.Context(), "jabberd", Options{}); err == nil || Absent(err) {
 		t.Errorf("an unknown server: %v, want an error of its own", err)
 	}
+	before := maps.Clone(leftOut.tests) // what this test says is not so
+	defer func() { leftOut.tests = before }()
 	for mode, want := range map[string]string{"": "skip", "off": "skip", "native": "skip", "require": "fail", "docker": "fail", "x": "fail"} {
 		t.Setenv("LOCKSTEP_E2E", mode)
 		r := &recorder{T: t}
@@ -176,3 +179,18 @@ type recorder struct {
 
 func (r *recorder) Fatalf(string, ...any) { r.did = "fail" }
 func (r *recorder) Skipf(string, ...any)  { r.did = "skip" }
+
+// TestLeftOut: what was not tested is named, with how much of it and why.
+func TestLeftOut(t *testing.T) {
+	var m missing
+	if m.text() != "" {
+		t.Errorf("nothing is missing: %q", m.text())
+	}
+	m.note("prosody-13", "docker is not installed")
+	m.note("prosody-13", "docker is not installed")
+	m.note("", "no slixmpp")
+	want := "lockstep: LEFT OUT,   1 tests: no slixmpp\nlockstep: LEFT OUT,   2 tests on prosody-13: docker is not installed\n"
+	if got := m.text(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

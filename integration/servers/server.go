@@ -127,10 +127,13 @@ func (s *Server) Rooms() string { return "rooms." + s.opts.Domain }
 
 // Multicast is the domain of the XEP-0033 service, empty where there is none.
 func (s *Server) Multicast() string {
-	if s.opts.Multicast && !s.flavour.Prosody() {
-		return "multicast." + s.opts.Domain
+	switch {
+	case !s.opts.Multicast:
+		return ""
+	case s.flavour.Prosody():
+		return s.opts.Domain
 	}
-	return ""
+	return "multicast." + s.opts.Domain
 }
 
 // Where names the container or process, for a person.

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -268,6 +269,52 @@ func TestFederation(t *testing.T) {
 			juliet.expect("echo: over there", patience)
 			romeo.send(pc.Domain, "over here")
 			romeo.expect("echo: over here", patience)
+		})
+	}
+}
+
+// TestMulticast sends one stanza for two (XEP-0033), as a component may. On Prosody,
+// where the module is ours, a user may not.
+func TestMulticast(t *testing.T) {
+	short(t)
+	const form = "<message xmlns='%s' type='chat' %s to='%s'><addresses xmlns='http://jabber.org/protocol/address'>%s</addresses><body>%s</body></message>"
+	for _, f := range servers.All() {
+		t.Run(string(f), func(t *testing.T) {
+			s := servers.Shared(t, f)
+			c := s.LeaseComponent(t)
+			link := echo(t, s.ComponentAddr(), c)
+			aj, ar := s.Account(t, "juliet"), s.Account(t, "romeo")
+			juliet, romeo := login(t, s, aj), login(t, s, ar)
+			list := fmt.Sprintf("<address type='bcc' jid='%s'/><address type='bcc' jid='%s'/>", aj.JID(), ar.JID())
+			fmt.Fprintf(link, form, "jabber:component:accept", "from='"+c.Domain+"'", s.Multicast(), list, "a plague on both your houses")
+			for _, x := range []*client{juliet, romeo} {
+				if m := x.expect("a plague on both your houses", patience); m.From != c.Domain {
+					t.Errorf("it is from %q, want %q", m.From, c.Domain)
+				}
+			}
+			if !f.Prosody() {
+				return
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := juliet.session.Send(ctx, xml.NewDecoder(strings.NewReader(fmt.Sprintf(form, "jabber:client", "", s.Multicast(), list, "from a user")))); err != nil {
+				t.Fatal(err)
+			}
+			juliet.send(ar.JID(), "and this")
+			for {
+				m := <-romeo.got
+				if m.Body == "from a user" {
+					t.Error("a user's multicast was passed on")
+				}
+				if m.Body == "and this" {
+					break
+				}
+			}
+			for m := range juliet.got {
+				if m.Type == "error" {
+					break
+				}
+			}
 		})
 	}
 }

@@ -229,10 +229,12 @@ func giveUp(t TB, f Flavour, err error) {
 	cure := "start a Docker engine, or install the server (apt-get install prosody lua-unbound ejabberd)"
 	switch {
 	case mode == modeOff:
+		leftOut.note(string(f), "LOCKSTEP_E2E=off")
 		t.Skipf("SKIPPED, NOT RUN ON %s: LOCKSTEP_E2E=off", strings.ToUpper(string(f)))
 	case mode == modeRequire || mode == modeDocker:
 		t.Fatalf("%v (LOCKSTEP_E2E=%s); %s", err, mode, cure)
 	default:
+		leftOut.note(string(f), strings.Join(absent.why, "; ")+"; "+cure)
 		t.Skipf("SKIPPED, NOT RUN ON %s: %v; %s; LOCKSTEP_E2E=require makes this a failure", strings.ToUpper(string(f)), err, cure)
 	}
 }
@@ -330,6 +332,15 @@ func CloseAll() error {
 //	func TestMain(m *testing.M) { os.Exit(servers.Main(m)) }
 func Main(m interface{ Run() int }) int {
 	code := m.Run()
+	if text := leftOut.text(); text != "" {
+		fmt.Fprint(os.Stderr, text)
+		// "go test ./..." shows no output of packages that pass. Somebody at a
+		// terminal is told all the same what has not been tested.
+		if tty, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0); err == nil {
+			fmt.Fprint(tty, text)
+			tty.Close()
+		}
+	}
 	if err := CloseAll(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
@@ -349,6 +360,7 @@ func Missing(t TB, what string) {
 	case mode == modeRequire || mode == modeDocker:
 		t.Fatalf("%s (LOCKSTEP_E2E=%s)", what, mode)
 	default:
+		leftOut.note("", what)
 		t.Skipf("SKIPPED: %s; LOCKSTEP_E2E=require makes this a failure", what)
 	}
 }
