@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-im/lockstep/integration/play"
 	"github.com/lockstep-im/lockstep/integration/servers"
@@ -19,6 +20,10 @@ var summary play.Summary
 // parallel is how many scenarios are played at a time. They mostly wait, for
 // servers to start and for time to pass, so that two processors carry more than two.
 const parallel = 4
+
+// lastMinutes before go test ends everything no scenario on a real server begins. Its
+// ten minutes do not suffice where images have to be built first.
+const lastMinutes = 100 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -67,6 +72,9 @@ func TestScenarios(t *testing.T) {
 				t.Run(s.Name, func(t *testing.T) {
 					t.Parallel()
 					t.Cleanup(func() { summary.Add(s.Name, w.Name(), outcome(t, s, w)) })
+					if end, ok := t.Deadline(); ok && time.Until(end) < lastMinutes && w.Name() != "loopback" {
+						servers.Missing(t, "there is no time left for all scenarios on real servers: go test -timeout 30m ./...")
+					}
 					play.Run(t, s, w, kinds, makeService, sentences)
 				})
 			}
