@@ -92,3 +92,19 @@ func TestAnnouncementLostWithTheService(t *testing.T) {
 	w.restartDS()
 	romeo.hears("romeo")
 }
+
+// TestServiceComesLater starts a client while its delivery service is away: that
+// its server bounces what goes there does not mean that there is none.
+func TestServiceComesLater(t *testing.T) {
+	w := newWorld(t)
+	w.killDS()
+	juliet := w.prepare("juliet", w.config("juliet", store.NewMemory("juliet@"+domain)))
+	bounced := w.server.Fault(loopback.Rule{Action: loopback.Delay, Kind: loopback.C2S, Dir: loopback.In, Peer: "juliet@" + domain,
+		Match: func(e *loopback.Element) bool {
+			return e.Attr("to") == dsDomain && strings.Contains(e.String(), "disco#info")
+		}})
+	juliet.run()
+	until(t, "the service is looked for", func() bool { return bounced.Hits() > 0 })
+	w.startDS()
+	ok(t, juliet.Ready(ctxShort(t)))
+}

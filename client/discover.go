@@ -74,7 +74,7 @@ func (d *discoCache) forget(key string) {
 }
 
 // discoInfo asks an entity what it is. Nil without error means that it
-// answered with an error.
+// answered with an error; the error of a server that cannot reach it is one.
 func (c *Client) discoInfo(ctx context.Context, jid string) (*stanza.DiscoInfo, error) {
 	c.disco.mu.Lock()
 	e, ok := c.disco.info[jid]
@@ -87,7 +87,7 @@ func (c *Client) discoInfo(ctx context.Context, jid string) (*stanza.DiscoInfo, 
 	info := new(stanza.DiscoInfo)
 	if err := c.ask(ctx, "get", jid, &stanza.DiscoInfoQuery{}, info); err != nil {
 		var refused *stanza.Error
-		if errors.As(err, &refused) {
+		if errors.As(err, &refused) && !outOfReach(refused) {
 			return nil, nil
 		}
 		return nil, err
@@ -99,6 +99,13 @@ func (c *Client) discoInfo(ctx context.Context, jid string) (*stanza.DiscoInfo, 
 	}
 	c.disco.info[jid] = cachedInfo{info, time.Now()}
 	return info, nil
+}
+
+// outOfReach reports whether an error is a server's word for an entity that it
+// cannot reach, a component that is not connected for example, and so says
+// nothing about it.
+func outOfReach(e *stanza.Error) bool {
+	return e.Condition == stanza.RemoteServerTimeout || e.Condition == stanza.RemoteServerNotFound
 }
 
 // findService looks among the items of a domain for one with a feature. Empty
@@ -126,7 +133,10 @@ func (c *Client) findService(ctx context.Context, domain, feature string) (strin
 		jobs = append(jobs, func() error {
 			info, err := c.discoInfo(ctx, jid)
 			found[i] = err == nil && info != nil && info.Has(feature)
-			return err
+			if err != nil {
+				return fmt.Errorf("client: asking %s what it is: %w", jid, err)
+			}
+			return nil
 		})
 	}
 	err := parallel(discoItemsMax+1, jobs)
