@@ -205,7 +205,7 @@ func (g *Group) waitChange(ctx context.Context, changed <-chan struct{}) error {
 func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64) error {
 	for stuck := 0; ; {
 		g.mu.Lock()
-		ok := g.meta.Seq >= seq || g.entered != entered || !g.loaded || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
+		ok := g.meta.Seq >= seq || g.entered != entered || g.rejoining || !g.loaded || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
 		at, changed := g.meta.Seq, g.changed
 		if stuck++; g.working || g.queue[at+1] != nil {
 			stuck = 0
