@@ -267,6 +267,9 @@ func (g *Group) load() error {
 // the store, and nothing of it has left the process.
 func (g *Group) unload() {
 	g.state, g.loaded, g.fresh = nil, false, false
+	if g.pend != nil {
+		g.pend.resolve(outcomeRefused, errStoreFailed)
+	}
 	g.pend, g.parent, g.unfinished, g.seen = nil, nil, nil, nil
 	for _, m := range g.outbox {
 		m.finish(nil, errStoreFailed)

@@ -379,9 +379,14 @@ func (c *Client) syncService(ctx context.Context, s *service) error {
 		}
 	}
 	c.mu.Unlock()
+	var missed error
 	if welcome {
 		if err := c.fetchWelcomes(ctx, s.jid); err != nil {
-			c.noteError(fmt.Errorf("client: fetching invitations from %s: %w", s.jid, err))
+			err = fmt.Errorf("client: fetching invitations from %s: %w", s.jid, err)
+			c.noteError(err)
+			if unknownOutcome(err) {
+				missed = err // asked again soon; a refusal would be the same again
+			}
 		}
 		for _, it := range items {
 			if it.Welcome && !it.Remote {
@@ -389,7 +394,7 @@ func (c *Client) syncService(ctx context.Context, s *service) error {
 			}
 		}
 	}
-	err := parallel(parallelSync, jobs)
+	err := errors.Join(parallel(parallelSync, jobs), missed)
 	if c.isHome(s.jid) {
 		if e := c.stock.replenish(ctx, c); e != nil {
 			c.noteError(fmt.Errorf("client: publishing key packages: %w", e))
