@@ -189,13 +189,13 @@ func TestRogueServers(t *testing.T) {
 				if err == nil {
 					t.Error("offline without a reason")
 				}
-			case <-time.After(15 * time.Second):
+			case <-time.After(patience):
 				t.Error("the client hangs")
 			}
 			cancel()
 			select {
 			case <-done:
-			case <-time.After(5 * time.Second):
+			case <-time.After(patience):
 				t.Error("Run does not end")
 			}
 			c.Close()

@@ -441,7 +441,7 @@ func TestHandlerCallsEverything(t *testing.T) {
 	must(jg.Send(ctxShort(t), "close"))(t)
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Error("closing from a handler hangs")
 	}
 }

@@ -99,7 +99,7 @@ func (w *world) startDS() {
 	w.mu.Unlock()
 	select {
 	case <-ds.Ready():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		w.t.Fatal("the delivery service does not come up")
 	}
 }
@@ -149,7 +149,7 @@ func (w *world) start(name string, cfg client.Config) *actor {
 	w.t.Helper()
 	a := w.prepare(name, cfg)
 	a.run()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := a.Ready(ctx); err != nil {
 		w.t.Fatalf("%s: %v", name, err)
@@ -304,8 +304,8 @@ func (a *actor) group(jid string) *client.Group {
 
 func memoryCopy(s store.Store) store.Store { return s.(*store.Memory).Snapshot(false) }
 
-// patience is longer than a client waits for an answer that was lost with a killed
-// service, 30 seconds, and then needs to find out what became of the request.
+// patience is longer than a client waits for an answer that was lost on the way, 30
+// seconds, and then needs to find out what became of the request.
 const patience = 75 * time.Second
 
 func ctxShort(t testing.TB) context.Context {
