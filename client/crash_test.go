@@ -118,7 +118,10 @@ func crashChild(args []string) {
 			os.Exit(1)
 		}
 		io.Copy(io.Discard, os.Stdin)
-		g.Sync(ctx)
+		for at := ^uint64(0); at != g.Seq(); time.Sleep(300 * time.Millisecond) {
+			at = g.Seq()
+			g.Sync(ctx)
+		}
 		code, _ := g.EpochCode()
 		seq, chain := g.Chain()
 		out("state %s/%d/%s", strings.ReplaceAll(code, " ", ""), seq, chain)
@@ -421,18 +424,10 @@ func (cw *crashWorld) final(path, group string, rg *client.Group, romeo *actor) 
 	read := make(chan struct{})
 	go func() { defer close(read); cw.read(out, make(chan struct{})) }()
 	romeo.hears("the end")
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		// Until both are at the end of the log.
-		time.Sleep(100 * time.Millisecond)
-		ok(cw.t, rg.Sync(ctxShort(cw.t)))
-		if time.Now().After(deadline.Add(-18 * time.Second)) {
-			break
-		}
-	}
 	in.Close()
 	<-read
 	if err := cmd.Wait(); err != nil {
 		cw.t.Errorf("the last child: %v", err)
 	}
+	ok(cw.t, rg.Sync(ctxShort(cw.t))) // both are at the end of the log
 }
