@@ -3,7 +3,10 @@
 package client_test
 
 import (
+	"context"
+	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -107,4 +110,64 @@ func TestServiceComesLater(t *testing.T) {
 	until(t, "the service is looked for", func() bool { return bounced.Hits() > 0 })
 	w.startDS()
 	ok(t, juliet.Ready(ctxShort(t)))
+}
+
+// TestEntriesThrownAway asks for the log while a rejoin throws away what comes:
+// that fails, and does not wait for ever.
+func TestEntriesThrownAway(t *testing.T) {
+	w := newWorld(t)
+	_, romeo, jg, rg := pair(t, w)
+	ok(t, rg.Sync(ctxShort(t)))
+	rg.SetRejoining(true)
+	must(jg.Send(ctxShort(t), "parting is such sweet sorrow"))(t)
+	if err := rg.Sync(ctxShort(t)); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Sync: %v", err)
+	}
+	rg.SetRejoining(false)
+	ok(t, rg.Sync(ctxShort(t)))
+	romeo.hears("parting is such sweet sorrow")
+}
+
+// brittle is a store whose writes fail when told to.
+type brittle struct {
+	store.Store
+	broken atomic.Bool
+}
+
+func (b *brittle) Apply(ctx context.Context, ops []store.Op) error {
+	if b.broken.Load() {
+		return errors.New("no space left on device")
+	}
+	return b.Store.Apply(ctx, ops)
+}
+
+// TestStoreFailsUnderAChange fails a write while a change waits for its answer:
+// who made it is told.
+func TestStoreFailsUnderAChange(t *testing.T) {
+	w := newWorld(t)
+	b := &brittle{Store: store.NewMemory("juliet@" + domain)}
+	cfg := w.config("juliet", b)
+	client.SetAnswerTimeout(&cfg, 24*time.Hour)
+	juliet, romeo := w.start("juliet", cfg), w.join("romeo")
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(g.JID())
+	f := w.server.Fault(loopback.Rule{Action: loopback.Drop, Kind: loopback.C2S, Dir: loopback.Out, Count: 1, Peer: "juliet@" + domain,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<accepted") }})
+	done := make(chan error, 1)
+	go func() { done <- g.UpdateKeys(ctxShort(t)) }()
+	until(t, "the answer is lost", func() bool { return f.Hits() == 1 })
+	b.broken.Store(true)
+	if _, err := g.Send(ctxShort(t), "on a full disk"); err == nil {
+		t.Error("a message that could not be stored was sent")
+	}
+	b.broken.Store(false)
+	ok(t, g.Sync(ctxShort(t)))
+	if err := <-done; err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("UpdateKeys: %v", err)
+	}
+	// It was accepted all the same, and the store knows it.
+	must(g.Send(ctxShort(t), "what was lost is found"))(t)
+	romeo.hears("what was lost is found")
+	sameEpoch(t, g, rg)
 }

@@ -26,6 +26,13 @@ func (g *Group) Lose(reason string) {
 	g.update(func(r *received) { g.mustRejoin(reason, r) })
 }
 
+// SetRejoining makes a group throw away what comes, as while it is rejoined.
+func (g *Group) SetRejoining(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.rejoining = on
+}
+
 // NewTestAuthenticator is the authenticator of a client with these roots.
 func NewTestAuthenticator(roots *x509.CertPool) mls.Authenticator {
 	return &authenticator{roots: roots, now: time.Now}
