@@ -149,7 +149,7 @@ func (m *outMessage) request() stanza.Send {
 // goes alone, and reports whether it has.
 func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 	g.mu.Lock()
-	err := m.trouble
+	err, ref := m.trouble, m.ref
 	g.mu.Unlock()
 	lost, stale := 0, 0
 	for g.c.waitLink(ctx) {
@@ -181,7 +181,7 @@ func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 			if g.catchUp(ctx, 0) != nil {
 				continue
 			}
-		case g.overtakenByReInit(ctx, err):
+		case g.overtakenByReInit(ctx, err) || g.unsealed(m, ref):
 			// Sealed again when the group has gone on.
 			g.c.sleep(ctx, rand.N(time.Second))
 		default:
@@ -198,7 +198,8 @@ func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 			return isDone(m.done)
 		}
 		g.mu.Lock()
-		req, ref := m.request(), m.ref
+		req := m.request()
+		ref = m.ref
 		g.mu.Unlock()
 		var acc stanza.Accepted
 		err = g.c.ask(ctx, "set", g.jid, &req, &acc)
@@ -206,9 +207,6 @@ func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 		if err == nil {
 			g.accepted(m, ref, &acc)
 			return true
-		}
-		if g.unsealed(m, ref) {
-			err = nil // the sealed form that was refused has been given up
 		}
 	}
 	return false

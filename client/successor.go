@@ -26,7 +26,7 @@ func (g *Group) unseal() []store.Op {
 			continue
 		}
 		delete(g.byRef, m.ref)
-		m.sealed, m.ref, m.epoch = nil, stanza.Ref{}, 0
+		m.sealed, m.ref, m.epoch, m.trouble = nil, stanza.Ref{}, 0, nil
 		ops = append(ops, m.op())
 	}
 	return ops

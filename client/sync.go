@@ -201,12 +201,16 @@ func (g *Group) waitChange(ctx context.Context, changed <-chan struct{}) error {
 	return nil
 }
 
+// errThrownAway is the end of a fetch whose entries were thrown away before they
+// were processed, as a rejoin does.
+var errThrownAway = errors.New("client: the entries were thrown away, the group is being joined again")
+
 // waitProcessed waits for the worker. Whoever has joined anew meanwhile reads anew.
 func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64) error {
 	for stuck := 0; ; {
 		g.mu.Lock()
-		ok := g.meta.Seq >= seq || g.entered != entered || g.rejoining || !g.loaded || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
-		at, changed := g.meta.Seq, g.changed
+		ok := g.meta.Seq >= seq || g.entered != entered || !g.loaded || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
+		at, changed, away := g.meta.Seq, g.changed, g.rejoining
 		if stuck++; g.working || g.queue[at+1] != nil {
 			stuck = 0
 		}
@@ -214,10 +218,12 @@ func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64) error {
 			g.workLocked()
 		}
 		g.mu.Unlock()
-		if ok {
+		switch {
+		case ok:
 			return nil
-		}
-		if stuck > 2 {
+		case away:
+			return errThrownAway
+		case stuck > 2:
 			// All of the page has come, and this is not in it.
 			g.gap(at + 1)
 			return fmt.Errorf("client: the log of %s lacks entry %d", g.jid, at+1)
