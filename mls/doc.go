@@ -17,8 +17,9 @@
 // members, renews keys, or changes what the group has agreed on (its
 // [GroupContext]). All members must process the same commits in the same order,
 // which is for the delivery service to decide. Proposals suggest changes for
-// somebody to commit. Application messages are encrypted to the members of the
-// epoch in which they are sent.
+// somebody to commit; until then [Group.Seal] refuses to send
+// ([ErrPendingProposals]). Application messages are encrypted to the members of
+// the epoch in which they are sent.
 //
 // Who joins publishes a [KeyPackage] beforehand, or joins by itself with
 // [JoinExternal] if the group hands out a GroupInfo that allows it.

@@ -36,6 +36,23 @@ func init() {
 		}
 		return list
 	}
+	// late is a message that arrives after its epoch has ended.
+	late := func(y forgery) func(c *court) error {
+		return func(c *court) error {
+			m, genuine := c.f.application([]byte("hello"), y), c.f.application([]byte("hello"), forgery{})
+			c.member("juliet", nil)
+			romeo := c.tg.members["romeo"]
+			before := romeo.Save()
+			_, err := romeo.Process(m)
+			if !bytes.Equal(before, romeo.Save()) {
+				c.Error("romeo is changed by a late message that was refused")
+			}
+			if _, err := romeo.Process(genuine); err != nil {
+				c.Errorf("a genuine late message: %v", err)
+			}
+			return err
+		}
+	}
 	// service makes an external sender of the group.
 	service := func(c *court) *SignaturePrivateKey {
 		key, err := GenerateSignatureKey(suite1, nil)
@@ -93,6 +110,11 @@ func init() {
 			m.Ciphertext[0] ^= 1
 		})},
 		{rule: RuleSenderData, name: "no-ciphertext", message: tampered(application(forgery{}), func(m *PrivateMessage) { m.Ciphertext = nil })},
+		{rule: RuleSenderDataLeaf, name: "late-blank", check: late(forgery{senderData: func(d *senderData) { d.leaf = 3 }})},
+		{rule: RuleSenderDataLeaf, name: "late-2^32-1", check: late(forgery{senderData: func(d *senderData) { d.leaf = 1<<32 - 1 }})},
+		{rule: RulePrivateSignature, name: "late", check: late(forgery{signature: flip})},
+		{rule: RuleDecrypt, name: "late", check: late(forgery{senderData: func(d *senderData) { d.generation += 3 }})},
+		{rule: RulePadding, name: "late", check: late(forgery{plaintext: func(b []byte) []byte { return append(b, 1) }})},
 		{rule: RuleSenderDataLeaf, name: "blank", message: func(c *court) *Message {
 			return c.f.application(nil, forgery{senderData: func(d *senderData) { d.leaf = c.blank }})
 		}},
