@@ -67,6 +67,8 @@ type forgery struct {
 	// it says has sent it.
 	plaintext  func([]byte) []byte
 	senderData func(d *senderData)
+	// senderDataBytes changes the octets that say so before they are encrypted.
+	senderDataBytes func([]byte) []byte
 
 	// Of commits:
 
@@ -91,10 +93,11 @@ type forgery struct {
 	psks [][]byte
 	// groupInfo changes the GroupInfo before it is signed, and welcome the secrets
 	// before they are sealed, of the Welcome that a commit with Adds gives.
-	groupInfo     func(gi *GroupInfo)
-	groupInfoKey  *SignaturePrivateKey
-	groupSecrets  func(gs *groupSecrets)
-	groupInfoTree bool
+	groupInfo      func(gi *GroupInfo)
+	groupInfoKey   *SignaturePrivateKey
+	groupInfoBytes func([]byte) []byte
+	groupSecrets   func(gs *groupSecrets)
+	groupInfoTree  bool
 }
 
 func apply(f func([]byte) []byte, b []byte) []byte {
@@ -193,7 +196,7 @@ func (f forge) encrypt(a *authenticatedContent, y forgery) *PrivateMessage {
 		y.senderData(&d)
 	}
 	sdKey, sdNonce := s.senderDataKeyNonce(f.g.keys.secrets.senderDataSecret, m.Ciphertext)
-	if m.EncryptedSenderData, err = s.seal(sdKey, sdNonce, m.appendSenderDataAAD(nil), d.appendTo(nil)); err != nil {
+	if m.EncryptedSenderData, err = s.seal(sdKey, sdNonce, m.appendSenderDataAAD(nil), apply(y.senderDataBytes, d.appendTo(nil))); err != nil {
 		f.t.Fatal(err)
 	}
 	return m
@@ -413,7 +416,7 @@ func (f forge) forgeWelcome(c *forgedCommit, adds []Member, welcomeSecret, joine
 		f.t.Fatal(err)
 	}
 	wKey, wNonce := s.welcomeKeyNonce(welcomeSecret)
-	sealed, err := s.seal(wKey, wNonce, nil, gi.Bytes())
+	sealed, err := s.seal(wKey, wNonce, nil, apply(y.groupInfoBytes, gi.Bytes()))
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -70,6 +70,9 @@ func init() {
 		{rule: RuleExternalRemove, name: "two", message: join(func(c *court, y *forgery, init *ExternalInit) []Proposal {
 			return []Proposal{init, &Remove{c.self("romeo")}, &Remove{c.self("nurse")}}
 		})},
+		{rule: RuleExternalRemove, name: "two-where-anybody-may", cfg: func(c *Config) { c.Authenticator = vectorAuthenticator{} }, message: join(func(c *court, y *forgery, init *ExternalInit) []Proposal {
+			return []Proposal{init, &Remove{c.self("romeo")}, &Remove{c.self("nurse")}}
+		})},
 		{rule: RuleExternalRemove, name: "somebody-else", is: ErrIdentityChanged, message: with(func(c *court) Proposal { return &Remove{c.self("romeo")} })},
 		{rule: RuleExternalRemove, name: "old-key", message: former(func(c *court, y *forgery) {
 			y.leaf = func(l *LeafNode) { l.EncryptionKey = c.f.g.Self().Leaf.EncryptionKey }

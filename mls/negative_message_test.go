@@ -104,6 +104,9 @@ func init() {
 		{rule: RulePadding, name: "proposal", message: proposal(forgery{wire: WireFormatPrivateMessage, plaintext: func(b []byte) []byte { return append(b, 0xff) }})},
 		{rule: RuleSenderData, name: "flipped", message: tampered(application(forgery{}), func(m *PrivateMessage) { m.EncryptedSenderData = flip(m.EncryptedSenderData) })},
 		{rule: RuleSenderData, name: "none", message: tampered(application(forgery{}), func(m *PrivateMessage) { m.EncryptedSenderData = nil })},
+		{rule: RuleSenderData, name: "short", message: application(forgery{senderDataBytes: cut})},
+		{rule: RuleSenderData, name: "long", message: application(forgery{senderDataBytes: grow})},
+		{rule: RuleSenderData, name: "late-short", check: late(forgery{senderDataBytes: cut})},
 		{rule: RuleSenderData, name: "content-type", message: tampered(application(forgery{}), func(m *PrivateMessage) { m.ContentType = ContentProposal })},
 		{rule: RuleSenderData, name: "sample", message: tampered(application(forgery{}), func(m *PrivateMessage) {
 			m.Ciphertext = bytes.Clone(m.Ciphertext)

@@ -152,6 +152,8 @@ func init() {
 			v.welcome.EncryptedGroupInfo = flip(v.welcome.EncryptedGroupInfo)
 			v.welcome.Secrets[0] = v.seal(c, v.kp.KeyPackage, v.secrets.appendTo(nil))
 		})},
+		{rule: RuleWelcomeDecrypt, name: "group-info-truncated", check: visit{y: forgery{groupInfoBytes: cut}}.join},
+		{rule: RuleWelcomeDecrypt, name: "group-info-trailing", check: visit{y: forgery{groupInfoBytes: grow}}.join},
 		{rule: RuleWelcomeDecrypt, name: "joiner-secret", check: secrets(func(gs *groupSecrets) { gs.joinerSecret = flip(gs.joinerSecret) })},
 		{rule: RuleWelcomeDecrypt, name: "short-joiner-secret", check: secrets(func(gs *groupSecrets) { gs.joinerSecret = cut(gs.joinerSecret) })},
 		{rule: RuleWelcomeDecrypt, name: "short-path-secret", check: secrets(func(gs *groupSecrets) { gs.pathSecret = cut(gs.pathSecret) })},

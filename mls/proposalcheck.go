@@ -31,9 +31,7 @@ func (st *publicState) validateProposal(p Proposal, sender Sender, f WireFormat,
 	case *GroupContextExtensions:
 		return st.validateContextChange(v.Extensions)
 	case *SelfRemove:
-		if sender.Type != SenderMember {
-			return invalid(RuleExternalProposalType, "a SelfRemove was sent by %v", sender)
-		}
+		// Only a member can have sent it: see senderKey.
 		if f != WireFormatPublicMessage {
 			return invalid(RuleSelfRemovePrivate, "a SelfRemove was sent as a %v", f)
 		}
