@@ -73,3 +73,14 @@ else
 fi
 "${compose[@]}" exec -T "$server" cat "$certificate" > "$here/.server.crt" 2>/dev/null && say "the server's self-signed certificate: docker/.server.crt" || rm -f "$here/.server.crt"
 say "clients connect to ${LOCKSTEP_BIND:-127.0.0.1}:5222 (STARTTLS) or :5223 (TLS); logs: ${compose[*]} logs -f"
+at=
+[ "$domain" = localhost ] && [ -z "${LOCKSTEP_BIND:-}" ] || at=" --server ${LOCKSTEP_BIND:-127.0.0.1}:5222"
+cat <<END
+up: try it, in two terminals (each asks for the password):
+  export LOCKSTEP_CA_FILE=$here/.server.crt
+  go run ./client/cmd/lockstep listen -a romeo@$domain$at
+  go run ./client/cmd/lockstep group create -a juliet@$domain$at balcony
+  go run ./client/cmd/lockstep group invite -a juliet@$domain$at balcony romeo@$domain
+  go run ./client/cmd/lockstep send -a juliet@$domain$at balcony "wherefore art thou romeo"
+up: or talk: go run ./client/cmd/lockstep chat -a juliet@$domain$at
+END
