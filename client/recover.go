@@ -269,7 +269,7 @@ func (g *Group) wentBack(id mls.GroupID, epoch, seq uint64) bool {
 func (c *Client) describedAsItWas(group string, gi *stanza.GroupInfo, said uint64) error {
 	c.mu.Lock()
 	told := c.oldInfoTold[group] == said
-	if c.oldInfoTold == nil {
+	if c.oldInfoTold == nil || len(c.oldInfoTold) > 1000 { // a liar may name any number of groups
 		c.oldInfoTold = make(map[string]uint64)
 	}
 	c.oldInfoTold[group] = said

@@ -106,6 +106,8 @@ const (
 	// resumeRate is how many sessions are asked to resume per second after a
 	// restart, so that they do not all catch up in the same instant.
 	resumeRate = 500
+	// resumeRetry is when they are looked for again after the store failed.
+	resumeRetry = 5 * time.Second
 	// resumeGrace is how long a session that was asked may stay silent.
 	resumeGrace = 2 * time.Minute
 	// pageMin is the smallest page that may be asked for.

@@ -47,8 +47,12 @@ type nudger struct {
 	wake  chan struct{}
 }
 
-// nudgeGather is how long wanted nudges gather after the first.
-const nudgeGather = 100 * time.Millisecond
+// nudgeGather is how long wanted nudges gather after the first; sharedGather, where
+// every event asks the store again for those who are absent.
+const (
+	nudgeGather  = 100 * time.Millisecond
+	sharedGather = 3 * time.Second
+)
 
 // knownMax bounds the memory; what is forgotten is asked of the store again.
 const knownMax = 200_000
@@ -126,7 +130,7 @@ func (n *nudger) run(ctx context.Context) {
 	defer tick.Stop()
 	gather := nudgeGather
 	if n.s.store.Shared() {
-		gather = duePoll // every event asks again for those who are absent
+		gather = sharedGather
 	}
 	for {
 		select {

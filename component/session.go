@@ -251,9 +251,18 @@ func (s *Service) forgetContact(ctx context.Context, from addr) {
 // (PROTOCOL.md §15), a few at a time. Those that stay silent end.
 func (s *Service) resumeSessions(ctx context.Context) {
 	var list []store.Session
-	if err := s.eachSession(ctx, func(l store.Session) { list = append(list, l) }); err != nil {
+	for {
+		list = nil
+		err := s.eachSession(ctx, func(l store.Session) { list = append(list, l) })
+		if err == nil {
+			break
+		}
 		s.log.Warn("cannot ask sessions to resume", "error", err)
-		return
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(resumeRetry):
+		}
 	}
 	if len(list) == 0 {
 		return
