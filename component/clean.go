@@ -55,6 +55,13 @@ func (s *Service) clean(ctx context.Context) {
 			}
 		})
 		count()
+		if s.sessions.shared {
+			s.guard("sessions", func() {
+				if err := s.sessions.load(ctx); err != nil && ctx.Err() == nil {
+					s.log.Warn("cannot read the sessions", "error", err)
+				}
+			})
+		}
 		if now := s.now(); now.Sub(lastIdle) > idleInterval && s.link.connected.Load() {
 			lastIdle = now
 			s.guard("idle", func() { s.removeIdle(ctx) })

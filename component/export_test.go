@@ -11,3 +11,7 @@ func (s *Service) RemoveIdle(ctx context.Context) { s.removeIdle(ctx) }
 
 // Panics says how many requests failed by a fault of ours.
 func (s *Service) Panics() float64 { return counterValue(s.metrics.panics) }
+
+// LoadSessions reads the table of sessions again, as happens every minute where
+// processes share a store.
+func (s *Service) LoadSessions(ctx context.Context) error { return s.sessions.load(ctx) }

@@ -39,7 +39,9 @@ type session struct {
 }
 
 func newSessionTable(s *Service) *sessionTable {
-	return &sessionTable{s: s, shared: s.store.Shared(), byUser: make(map[string][]session), byJID: make(map[string]string), domains: make(map[string]int)}
+	t := &sessionTable{s: s, shared: s.store.Shared()}
+	t.clear()
+	return t
 }
 
 func escapeAttr(s string) string {
@@ -52,8 +54,20 @@ func escapeAttr(s string) string {
 	return s
 }
 
-// load reads the sessions of the last run.
-func (t *sessionTable) load(ctx context.Context) error { return t.s.eachSession(ctx, t.put) }
+// load reads the sessions of the last run, and where other processes open and
+// end sessions, too, what has become of them: it is then called again and again.
+func (t *sessionTable) load(ctx context.Context) error {
+	next := &sessionTable{}
+	next.clear()
+	if err := t.s.eachSession(ctx, next.put); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byUser, t.byJID, t.domains = next.byUser, next.byJID, next.domains
+	t.gen.Add(uint64(len(t.recent)) + 1) // whoever has a list of recipients makes it anew
+	return nil
+}
 
 // eachSession visits the sessions in the store, of whatever process.
 func (s *Service) eachSession(ctx context.Context, f func(store.Session)) error {
@@ -75,6 +89,10 @@ func (s *Service) eachSession(ctx context.Context, f func(store.Session)) error 
 		}
 		after = page[len(page)-1].JID
 	}
+}
+
+func (t *sessionTable) clear() {
+	t.byUser, t.byJID, t.domains = make(map[string][]session), make(map[string]string), make(map[string]int)
 }
 
 // put adds or renews a session.

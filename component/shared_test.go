@@ -5,6 +5,7 @@ package component_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -275,5 +276,28 @@ func TestSharedRequests(t *testing.T) {
 	again := box.take(t, "<iq", "disco#info")
 	if first != again {
 		t.Errorf("asked first\n%s\nand then\n%s", first, again)
+	}
+}
+
+// TestSessionsEndElsewhere: a process does not go on counting sessions that have
+// ended through another.
+func TestSessionsEndElsewhere(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	few := func(c *component.Config) { c.Limits.DomainSessions = 2 }
+	a, b := startOn(t, dsn, few), startOn(t, dsn, few)
+	for i := range 3 {
+		who := fmt.Sprintf("u%d@mantua.example", i)
+		newActor(t, a, who, "x").announce()
+		there := newActor(t, b, who, "x") // the same full JID
+		there.leaveSession()
+		if err := there.get(domain, &stanza.Ping{}, nil); refusal(err).Condition != stanza.NotAcceptable {
+			t.Fatalf("the session is still there: %v", err)
+		}
+		if err := a.LoadSessions(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := a.Stats().Sessions; n != 0 {
+		t.Errorf("%d sessions", n)
 	}
 }
