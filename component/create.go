@@ -212,21 +212,23 @@ func createGroup(s *Service, r *request) (stanza.Payload, error) {
 	return &stanza.Created{JID: a.bare, Epoch: row.Epoch, Seq: row.Head, Chain: stanza.Hash(row.Chain)}, nil
 }
 
-// sameGroup finds the group that the very same request has made before.
+// sameGroup finds the group that the same device has made before by the same
+// request. The GroupInfo itself may differ: some signatures are random.
 func (s *Service) sameGroup(ctx context.Context, jid string, n *store.NewGroup) (*store.Group, bool) {
 	var row *store.Group
-	var snap *store.Snapshot
+	var members []store.Member
 	err := s.store.View(ctx, func(rd store.Reader) (err error) {
 		if row, err = rd.Group(jid); err != nil {
 			return err
 		}
-		snap, err = rd.Snapshot(row.Key, row.Epoch)
+		members, err = rd.Members(row.Key)
 		return err
 	})
-	if err != nil || row.Head != 0 || !bytes.Equal(snap.GroupInfo, n.GroupInfo) {
+	if err != nil || !bytes.Equal(row.GroupID, n.GroupID) || row.Head != 0 || row.Epoch != n.Epoch || len(members) != 1 {
 		return nil, false
 	}
-	return row, true
+	m := members[0]
+	return row, m.User == n.Members[0].User && m.Device == n.Members[0].Device
 }
 
 // agreedOf reads what a new group agrees on.

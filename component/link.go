@@ -478,9 +478,9 @@ type noStore struct{ store.Store }
 
 func (noStore) Shared() bool { return false }
 
-// CheckLink connects once, as Run would, and disconnects. It needs no Store. The error says why
-// it does not work; a *[StreamError] has a hint. Where another process is
-// connected as the same component it may take its place for a moment.
+// CheckLink connects once, as Run would, and disconnects; it needs no Store. The
+// error says why it does not work; a *[StreamError] has a hint. Where another
+// process is connected as the same component it may take its place for a moment.
 func CheckLink(ctx context.Context, c Config) error {
 	if c.Store == nil {
 		c.Store = noStore{}

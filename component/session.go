@@ -20,7 +20,7 @@ import (
 func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from, to addr, size int64) bool {
 	switch st.Type {
 	case stanza.TypeUnavailable, stanza.TypeError:
-		if to.local != "" || !s.sessions.maybe(from) {
+		if to.local != "" {
 			return false // a session is with the service: who leaves a "room" stays
 		}
 		return s.sessionWork(parser, from, size, func(ctx context.Context) { s.endSession(ctx, from) })

@@ -43,6 +43,19 @@ func TestBounceEndsSession(t *testing.T) {
 	r.must(r.get(domain, &stanza.Ping{}, nil))
 }
 
+// TestComeAndGone: a session that ends before it was opened does not stay.
+func TestComeAndGone(t *testing.T) {
+	s := start(t)
+	a := newActor(t, s, romeo, "orchard")
+	h := stanza.Header{Kind: stanza.Presence, From: a.full, To: domain}
+	for range 50 {
+		s.write(string(h.Append(nil, &stanza.Session{Device: a.id})) + "<presence type='unavailable' from='" + a.full + "' to='" + domain + "'/>")
+	}
+	if err := a.get(domain, &stanza.Ping{}, nil); refusal(err).Condition != stanza.NotAcceptable {
+		t.Errorf("the session is still there: %v", err)
+	}
+}
+
 // TestLeavingARoom: a client that leaves a group as if it were a chat room keeps
 // its session with the service.
 func TestLeavingARoom(t *testing.T) {
