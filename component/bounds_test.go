@@ -249,6 +249,34 @@ func TestSlowDomain(t *testing.T) {
 	}
 }
 
+// TestTreesAreWork: who asks for one tree after another pays for the work, who
+// asks for one again does not.
+func TestTreesAreWork(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.Bytes = component.Rate{PerSecond: 0.001, Burst: 400_000} })
+	open := groupdata.DefaultPolicy()
+	open.ExternalJoin = groupdata.AnyoneJoins
+	j := newActor(t, s, juliet, "balcony")
+	for i := range 30 {
+		jid := fmt.Sprintf("g%d@%s", i, domain)
+		j.must(j.createAs(jid, j.newGroup(jid, groupdata.Public, open)))
+	}
+	again, greedy := newActor(t, s, romeo, "x"), newActor(t, s, mallory, "x")
+	for range 30 {
+		again.must(again.get("g0@"+domain, &stanza.GroupInfoQuery{}, nil))
+	}
+	got := 0
+	for i := range 30 {
+		if err := greedy.get(fmt.Sprintf("g%d@%s", i, domain), &stanza.GroupInfoQuery{}, nil); err == nil {
+			got++
+		} else if refusal(err).Condition != stanza.ResourceConstraint {
+			t.Fatal(err)
+		}
+	}
+	if got < 5 || got > 25 {
+		t.Errorf("%d trees of 30", got)
+	}
+}
+
 // TestReservations leave nothing behind.
 func TestReservations(t *testing.T) {
 	now := time.Now()

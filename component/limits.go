@@ -218,7 +218,7 @@ type Limits struct {
 	// Rates, in requests per second with a burst, per account and per domain.
 	Requests     Rate // any request of an account. Default 50/s, burst 500
 	Domain       Rate // any request of all accounts of another domain together. Default 1,000/s, burst 5,000
-	Bytes        Rate // bytes of an account's requests. Default 5 KiB for each of Requests a second, burst 128 KiB for each of its burst
+	Bytes        Rate // bytes of an account's requests, and of trees that are made for it. Default 5 KiB for each of Requests a second, burst 128 KiB for each of its burst
 	DomainBytes  Rate // bytes of the requests of another domain's accounts together. Default as Bytes, of Domain
 	Send         Rate // messages of an account. Default 20/s, burst 200
 	Claims       Rate // users claimed by an account. Default 1/s, burst 300

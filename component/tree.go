@@ -120,8 +120,13 @@ func (c *treeCache) put(k treeKey, t *cachedTree, now int64) {
 	}
 }
 
-// treeOf gives the serialised tree of an epoch.
-func (s *Service) treeOf(rd store.Reader, row *store.Group, snap *store.Snapshot) (*cachedTree, error) {
+// treeWork is what reading a tree that is not at hand counts for, besides its
+// own size, among the bytes that an account may send: the tree of a large group
+// takes a tenth of a second of a processor.
+const treeWork = 16 << 10
+
+// treeOf gives the serialised tree of an epoch, to an account.
+func (s *Service) treeOf(rd store.Reader, row *store.Group, snap *store.Snapshot, who string) (*cachedTree, error) {
 	k := treeKey{row.Key, snap.Epoch, snap.Seq}
 	now := s.now().UnixNano()
 	if t, ok := s.trees.get(k, now); ok {
@@ -130,6 +135,14 @@ func (s *Service) treeOf(rd store.Reader, row *store.Group, snap *store.Snapshot
 	nodes, err := rd.Nodes(row.Key, snap.Epoch)
 	if err != nil {
 		return nil, err
+	}
+	work := treeWork
+	for _, n := range nodes {
+		work += len(n.Data)
+	}
+	if wait := s.rates.bytes.take(who, work, s.now()); wait > 0 {
+		s.metrics.limited.WithLabelValues("requests").Inc()
+		return nil, &stanza.RetryAfter{After: wait}
 	}
 	g, err := mls.LoadPublicGroup(s.mlsConf, snap.Header, treeNodes(nodes))
 	if err != nil {
@@ -166,7 +179,7 @@ func getGroupInfo(s *Service, r *request) (stanza.Payload, error) {
 			out.Chain = stanza.Hash(e.Chain)
 		}
 		if row.Mode != "private" {
-			t, err := s.treeOf(rd, row, snap)
+			t, err := s.treeOf(rd, row, snap, r.from.bare)
 			if err != nil {
 				return err
 			}
@@ -248,7 +261,7 @@ func getTree(s *Service, r *request) (stanza.Payload, error) {
 		if row.Mode == "private" {
 			return stanza.NewError(stanza.FeatureNotImplemented, "The group's handshakes are private: its members hold the tree.")
 		}
-		t, err = s.treeOf(rd, row, snap)
+		t, err = s.treeOf(rd, row, snap, r.from.bare)
 		return err
 	})
 	if err != nil {
