@@ -30,7 +30,8 @@ type invitation struct {
 }
 
 // fetchWelcomes lists the Welcomes that wait at a service and takes each of
-// them.
+// them. Its error is the service's alone: what happens at the services of other
+// groups is noted.
 func (c *Client) fetchWelcomes(ctx context.Context, host string) error {
 	after := ""
 	var all []stanza.Welcome
@@ -49,7 +50,14 @@ func (c *Client) fetchWelcomes(ctx context.Context, host string) error {
 	}
 	var jobs []func() error
 	for _, w := range all {
-		jobs = append(jobs, func() error { return c.takeWelcome(ctx, host, &w, true) })
+		jobs = append(jobs, func() error {
+			err := c.takeWelcome(ctx, host, &w, true)
+			if err != nil && domainOf(normalOr(w.Group)) != host {
+				c.noteError(err)
+				return nil
+			}
+			return err
+		})
 	}
 	return parallel(4, jobs)
 }

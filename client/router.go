@@ -108,10 +108,10 @@ func (c *Client) routeMessage(s *stanza.Stanza, from string) bool {
 				}
 			}
 			return true
-		case el.Is(stanza.NSDelivery, "nudge"), el.Is(stanza.NSDelivery, "resume"):
-			if el.Is(stanza.NSDelivery, "resume") {
-				c.serviceBack(from)
-			}
+		case el.Is(stanza.NSDelivery, "resume"):
+			c.serviceBack(bareOf(from))
+			fallthrough
+		case el.Is(stanza.NSDelivery, "nudge"):
 			if sv := c.service(bareOf(from)); sv != nil {
 				sv.again()
 			} else if c.servesUs(bareOf(from)) {

@@ -381,12 +381,12 @@ func (c *Client) syncService(ctx context.Context, s *service) error {
 	c.mu.Unlock()
 	var missed error
 	if welcome {
-		if err := c.fetchWelcomes(ctx, s.jid); err != nil {
-			err = fmt.Errorf("client: fetching invitations from %s: %w", s.jid, err)
-			c.noteError(err)
-			if unknownOutcome(err) {
-				missed = err // asked again soon; a refusal would be the same again
-			}
+		if err := c.fetchWelcomes(ctx, s.jid); errors.Is(err, errUnknownOutcome) {
+			// Asked for again soon. An error would be the same again, and must
+			// not keep the client from being ready.
+			missed = fmt.Errorf("fetching invitations: %w", err)
+		} else if err != nil {
+			c.noteError(fmt.Errorf("client: fetching invitations from %s: %w", s.jid, err))
 		}
 		for _, it := range items {
 			if it.Welcome && !it.Remote {
