@@ -181,7 +181,7 @@ func TestStaleDeviceIsRemoved(t *testing.T) {
 // TestFurtherSuites adds devices by suites that are not their usual ones: the one
 // that every client has, and one that is configured.
 func TestFurtherSuites(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldWith(t, func(o *worldOptions) { o.suites = []mls.CipherSuite{1, 2, 3, 5} })
 	cfg := w.config("romeo", nil)
 	cfg.StorePath, cfg.CipherSuite, cfg.Suites = t.TempDir()+"/s.db", 2, nil
 	romeo := w.start("romeo", cfg)
@@ -205,7 +205,7 @@ func TestFurtherSuites(t *testing.T) {
 	paris.hears("in another")
 	// A suite that the service does not take keeps nobody from coming online.
 	cfg = w.config("rosaline", nil)
-	cfg.StorePath, cfg.Suites = t.TempDir()+"/s.db", []mls.CipherSuite{mls.AllCipherSuites()[7]}
+	cfg.StorePath, cfg.Suites = t.TempDir()+"/s.db", []mls.CipherSuite{4, 1}
 	w.start("rosaline", cfg)
 	// What changes its usual suite publishes for the new one.
 	romeo.stop()

@@ -266,6 +266,7 @@ func TestSwappedWelcome(t *testing.T) {
 type crash struct {
 	point   string
 	armed   atomic.Bool
+	over    atomic.Bool
 	a       *actor
 	store   *store.Memory
 	dead    chan struct{}
@@ -276,9 +277,14 @@ func crashAt(cfg *client.Config, point string) *crash {
 	c := &crash{point: point, dead: make(chan struct{}), release: make(chan struct{})}
 	live := cfg.Store.(*store.Memory)
 	client.SetFail(cfg, func(p string) {
+		if c.over.Load() {
+			<-c.release // the dead do nothing more
+			return
+		}
 		if p != c.point || !c.armed.CompareAndSwap(true, false) {
 			return
 		}
+		c.over.Store(true)
 		c.store = live.Snapshot(false)
 		go c.a.stop()
 		close(c.dead)

@@ -19,6 +19,7 @@ import (
 	"github.com/lockstep-im/lockstep/component"
 	"github.com/lockstep-im/lockstep/component/store/sqlite"
 	"github.com/lockstep-im/lockstep/integration/loopback"
+	"github.com/lockstep-im/lockstep/mls"
 )
 
 const (
@@ -33,6 +34,7 @@ type world struct {
 	dir    string
 	mu     sync.Mutex
 	stopDS func()
+	suites []mls.CipherSuite
 }
 
 func logger(name string) *slog.Logger {
@@ -42,13 +44,16 @@ func logger(name string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("who", name)
 }
 
-type worldOptions struct{ loopback.Options }
+type worldOptions struct {
+	loopback.Options
+	suites []mls.CipherSuite // of the service; nil: all
+}
 
 func newWorld(t testing.TB) *world { return newWorldWith(t, nil) }
 
 func newWorldWith(t testing.TB, with func(*worldOptions)) *world {
 	t.Helper()
-	o := worldOptions{loopback.Options{Domain: domain, Upload: true, WireRecords: 200_000}}
+	o := worldOptions{Options: loopback.Options{Domain: domain, Upload: true, WireRecords: 200_000}}
 	if with != nil {
 		with(&o)
 	}
@@ -57,7 +62,7 @@ func newWorldWith(t testing.TB, with func(*worldOptions)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	w := &world{t: t, server: s, dir: t.TempDir()}
+	w := &world{t: t, server: s, dir: t.TempDir(), suites: o.suites}
 	if err := s.AddComponent(dsDomain, "s3cret"); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +86,7 @@ func (w *world) startDS() {
 		w.t.Fatal(err)
 	}
 	ds, err := component.New(component.Config{
-		Domain: dsDomain, Secret: "s3cret", Store: st, Logger: logger("ds"), NudgeDelay: -1, Limits: unhurried,
+		Domain: dsDomain, Secret: "s3cret", Store: st, Logger: logger("ds"), NudgeDelay: -1, Limits: unhurried, Suites: w.suites,
 		Dial: func(context.Context) (net.Conn, error) { return w.server.DialComponent() },
 	})
 	if err != nil {
