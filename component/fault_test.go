@@ -161,11 +161,15 @@ func TestUnluckyTwice(t *testing.T) {
 	j.must(err)
 	leave, _, err := j.g.ProposeUpdate(nil, nil)
 	j.must(err)
-	for name, payload := range map[string]stanza.Payload{
-		"a message":  &stanza.Send{Epoch: 1, Ref: stanza.MessageRef(m.Bytes()), Message: stanza.MLS{Bytes: m.Bytes()}},
-		"a proposal": &stanza.Proposal{Epoch: 1, Ref: stanza.MessageRef(leave.Bytes()), Bytes: leave.Bytes()},
-		"a commit":   submission(p, 1),
+	for _, c := range []struct {
+		name    string
+		payload stanza.Payload
+	}{
+		{"a message", &stanza.Send{Epoch: 1, Ref: stanza.MessageRef(m.Bytes()), Message: stanza.MLS{Bytes: m.Bytes()}}},
+		{"a proposal", &stanza.Proposal{Epoch: 1, Ref: stanza.MessageRef(leave.Bytes()), Bytes: leave.Bytes()}},
+		{"a commit", submission(p, 1)}, // last: it ends the epoch of the others
 	} {
+		name, payload := c.name, c.payload
 		f.lose.Store(1)
 		f.goneAfterLoss.Store(true)
 		err := j.set(balcony, payload, nil)

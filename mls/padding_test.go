@@ -7,10 +7,7 @@ import "testing"
 // TestPadBuckets pads to the series of sizes that Messaging Layer Security (mls.xml,
 // padding) names, each size to the next that holds it.
 func TestPadBuckets(t *testing.T) {
-	var sizes []int
-	for _, n := range []int{32, 64, 128, 256} {
-		sizes = append(sizes, n)
-	}
+	sizes := []int{32, 64, 128, 256}
 	for base := 256; base < 1<<17; base *= 2 {
 		for q := 1; q <= 4; q++ {
 			sizes = append(sizes, base+q*base/4)
