@@ -146,7 +146,12 @@ func TestReInitTakenOver(t *testing.T) {
 			w := newWorld(t)
 			cfg := w.willing("juliet")
 			crash := crashAt(&cfg, point)
-			juliet, romeo, nurse := w.start("juliet", cfg), w.start("romeo", w.willing("romeo")), w.start("nurse", w.willing("nurse"))
+			rcfg, ncfg := w.willing("romeo"), w.willing("nurse")
+			if point == "reinit-created" { // nobody can do more than to come in from outside
+				client.SetReInitTurn(&rcfg, 300*time.Millisecond)
+				client.SetReInitTurn(&ncfg, 300*time.Millisecond)
+			}
+			juliet, romeo, nurse := w.start("juliet", cfg), w.start("romeo", rcfg), w.start("nurse", ncfg)
 			g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
 			must(g.Invite(ctxShort(t), "romeo@"+domain, "nurse@"+domain))(t)
 			ok(t, g.SetRole(ctxShort(t), "romeo@"+domain, groupdata.Owner))
