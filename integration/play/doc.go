@@ -40,6 +40,7 @@
 //	& SENTENCE, wait                        beside what follows
 //	agree GROUP ACTOR ACTOR ...             same epoch, same authenticator
 //	nobody saw "words"                      on no link, in no file of a service
+//	somebody saw "words"                    on some link
 //	kill|stop|start|restart ds|server [NAME]
 //	part SERVER SERVER, heal SERVER SERVER
 //	drop|double|reorder|delay|cut|stall [N|all] [after N] [DURATION] ["regexp"] from|to WHO

@@ -61,6 +61,14 @@ func (p *Play) act(w []string) error {
 		return nil
 	case "nobody":
 		return p.nobody(w)
+	case "somebody": // somebody saw "text": it went over a link
+		if len(w) != 3 || w[1] != "saw" {
+			return errors.New(`somebody saw "what"?`)
+		}
+		if !p.Log.Contains(w[2]) {
+			return fmt.Errorf("%q went over no link", w[2])
+		}
+		return nil
 	case "agree":
 		return p.agree(ctx, w)
 	case "largest": // largest stanza BYTES

@@ -66,10 +66,8 @@ func (w *LoopbackWorld) Build(t T, want []ServerSpec) map[string]Host {
 		if spec.KickOld {
 			o.Conflict = loopback.KickOld
 		}
-		if spec.Plain {
-			no := false
-			o.Multicast = &no
-		}
+		multicast := !spec.Plain // as on the real servers
+		o.Multicast = &multicast
 		if spec.Rate {
 			o.C2SRate, o.C2SBurst = 10_000, 20_000
 			if flavour == loopback.Ejabberd24 || flavour == loopback.Ejabberd23 {
