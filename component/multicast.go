@@ -3,8 +3,10 @@
 package component
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -20,6 +22,17 @@ type multicast struct {
 	mu   sync.RWMutex
 	jid  string
 	down time.Time // not used until then: it refused
+	// recent are the last stanzas that the service has got, in case it refuses
+	// one: that of number n is at n modulo its length.
+	recent [16]handed
+	n      int
+}
+
+// handed is a fan-out that a multicast service was to do.
+type handed struct {
+	head, tail []byte
+	to         []string
+	skip       string
 }
 
 const (
@@ -86,13 +99,33 @@ func (m *multicast) get(now time.Time) string {
 	return m.jid
 }
 
-// refused is called when the service bounces a stanza: its recipients repair
-// the gap from the log, and further events go out one by one.
-func (m *multicast) refused(from string, now time.Time) {
+// remember keeps a fan-out until others have followed.
+func (m *multicast) remember(h handed) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.recent[m.n%len(m.recent)] = h
+	m.n++
+}
+
+// refused is called when a stanza comes back. If the service has refused it,
+// this event and further ones go out one by one: without the next event its
+// recipients would not know that they have missed one.
+func (m *multicast) refused(s *Service, from string, id []byte) {
+	m.mu.Lock()
+	var again []handed
 	if m.jid != "" && from == m.jid {
-		m.down = now.Add(multicastPause)
+		m.down = s.now().Add(multicastPause)
+		mark := fmt.Appendf(nil, " id='%s' ", id)
+		for i, h := range m.recent {
+			if bytes.Contains(h.head, mark) {
+				again = append(again, h)
+				m.recent[i] = handed{}
+			}
+		}
+	}
+	m.mu.Unlock()
+	for _, h := range again {
+		s.link.fanout(h.head, h.tail, h.to, h.skip)
 	}
 }
 
@@ -105,6 +138,7 @@ func (m *multicast) send(s *Service, head, tail []byte, to []string, skip string
 	if jid == "" || len(to) < multicastMin {
 		return false
 	}
+	m.remember(handed{head, tail, to, skip})
 	for len(to) > 0 {
 		n := min(len(to), multicastMax)
 		b := make([]byte, 0, len(head)+len(tail)+n*64)

@@ -357,7 +357,7 @@ func kindLabel(k stanza.Kind) string {
 func (s *Service) receiveMessage(st *stanza.Stanza, from, to addr, size int) {
 	switch st.Type {
 	case stanza.TypeError:
-		s.multi.refused(from.bare, s.now())
+		s.multi.refused(s, from.bare, st.ID)
 		s.sessionBounced(from, st)
 	case stanza.TypeHeadline:
 	default:
