@@ -50,9 +50,6 @@ func (s *Server) toServer(st *Element, to jid) {
 		if s.opts.MAM {
 			features = append(features, nsMAM)
 		}
-		if s.b.multicast && s.opts.Flavour == Ejabberd24 {
-			features = append(features, nsAddress)
-		}
 		s.reply(st, discoInfo("server", "im", s.opts.Flavour.String(), features...))
 		return
 	case st.Child(nsDiscoItems, "query") != nil:
