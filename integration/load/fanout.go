@@ -133,13 +133,12 @@ func fanOut(ctx context.Context, s *stage, host play.Host, o options) (*fanout, 
 			return nil, err
 		}
 	}
-	f := &fanout{Listeners: o.listeners, Multicast: s.svc.Stats().Multicast != ""}
-	size := func() (n int64) {
+	f := &fanout{Listeners: o.listeners, Multicast: s.svc.Stats().Multicast != "", size: func() (n int64) {
 		for _, l := range list {
 			n += l.bytes.Load()
 		}
 		return n
-	}
+	}}
 	f.Service, err = f.measure(ctx, host, "the service", o, func(i int) error {
 		_, err := group.Send(ctx, fmt.Sprintf("%s%d|%s", mark, i, strings.Repeat("x", o.size)))
 		return err
@@ -155,11 +154,9 @@ func fanOut(ctx context.Context, s *stage, host play.Host, o options) (*fanout, 
 	for _, l := range list {
 		f.Disordered += int(l.bad.Load())
 	}
-	f.Service.Bytes = size()
 	if err := f.muc(ctx, host, list, o); err != nil {
 		return nil, err
 	}
-	f.MUC.Bytes = size() - f.Service.Bytes
 	if f.MUC.PerSecond > 0 {
 		f.Ratio = f.Service.PerSecond / f.MUC.PerSecond
 	}
@@ -217,7 +214,7 @@ func (f *fanout) measure(ctx context.Context, host play.Host, what string, o opt
 	defer cancel()
 	b := newBar(what)
 	want := int64(o.messages) * int64(f.Listeners)
-	used := serverCPU(host)
+	used, before := serverCPU(host), f.size()
 	begin := time.Now()
 	g := errgroup.Group{}
 	g.SetLimit(window)
@@ -242,13 +239,20 @@ func (f *fanout) measure(ctx context.Context, host play.Host, what string, o opt
 	}
 	took := time.Since(begin)
 	b.show(1, fmt.Sprintf("%d deliveries", n))
-	r := rate{Deliveries: n, Expected: want, Seconds: took.Seconds(), PerSecond: float64(n) / took.Seconds(), ServerCPU: (serverCPU(host) - used).Seconds()}
+	r := rate{Deliveries: n, Expected: want, Seconds: took.Seconds(), PerSecond: float64(n) / took.Seconds(), Bytes: f.size() - before, ServerCPU: (serverCPU(host) - used).Seconds()}
 	select {
 	case err := <-done:
 		if err != nil && ctx.Err() == nil {
 			return r, fmt.Errorf("fan-out of %s: %w", what, err)
 		}
 	case <-time.After(30 * time.Second):
+	}
+	// What was cut short is still under way, and is not to burden what follows.
+	for quiet, end := 0, time.Now().Add(time.Minute); n < want && quiet < 20 && time.Now().Before(end); quiet++ {
+		time.Sleep(50 * time.Millisecond)
+		if now := count(); now != n {
+			n, quiet = now, 0
+		}
 	}
 	return r, nil
 }

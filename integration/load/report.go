@@ -46,6 +46,8 @@ type fanout struct {
 	// what the ratio would be if the server alone had the machine. 0: not known.
 	CPURatio   float64 `json:"cpu-ratio"`
 	Disordered int     `json:"disordered"`
+
+	size func() int64 // bytes that the listeners have got so far
 }
 
 type rate struct {
