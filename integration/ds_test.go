@@ -244,7 +244,6 @@ func (s *service) spawn(ctx context.Context, n int) error {
 	}
 	cmd := exec.Command(bin, args...)
 	cmd.Env = append(os.Environ(), "HOME="+s.dir)
-	cmd.SysProcAttr = childAttr()
 	log, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprintf("lockstepd%d.log", n)), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -255,12 +254,13 @@ func (s *service) spawn(ctx context.Context, n int) error {
 		return err
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		log.Close()
+	done, err := startChild(cmd, nil)
+	log.Close() // the child has its own
+	if err != nil {
 		return err
 	}
 	c := &child{cmd: cmd, done: make(chan error, 1)}
-	go func() { c.done <- cmd.Wait(); log.Close() }()
+	go func() { c.done <- <-done }()
 	s.mu.Lock()
 	s.children = append(s.children, c)
 	s.mu.Unlock()

@@ -32,7 +32,7 @@ type foreigner struct {
 	ln     net.Listener
 	n      int
 	wait   map[string]chan error
-	ended  chan struct{}
+	ended  <-chan error
 	stderr bytes.Buffer
 }
 
@@ -153,7 +153,6 @@ func (f *foreigner) login(ctx context.Context) error {
 	}()
 	cmd := exec.Command(py, "testdata/slixmpp_client.py", f.part.JID()+"/slixmpp", ln.Addr().String())
 	cmd.Env = append(os.Environ(), "SLIXMPP_PASSWORD="+f.part.Password, "PYTHONDONTWRITEBYTECODE=1")
-	cmd.SysProcAttr = childAttr()
 	cmd.Stderr = lockedWriter{f}
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -163,14 +162,15 @@ func (f *foreigner) login(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
+	read := make(chan struct{})
+	ended, err := startChild(cmd, read)
+	if err != nil {
 		return err
 	}
-	ended := make(chan struct{})
 	f.mu.Lock()
 	f.cmd, f.in, f.ln, f.ended = cmd, in, ln, ended
 	f.mu.Unlock()
-	go f.read(out, ended)
+	go f.read(out, read)
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	if _, err := f.journal.Expect(ctx, "online", "", nil); err != nil {
@@ -179,8 +179,8 @@ func (f *foreigner) login(ctx context.Context) error {
 	return nil
 }
 
-func (f *foreigner) read(out io.Reader, ended chan struct{}) {
-	defer close(ended)
+func (f *foreigner) read(out io.Reader, read chan struct{}) {
+	defer close(read)
 	sc := bufio.NewScanner(out)
 	sc.Buffer(nil, 4<<20)
 	for sc.Scan() {
@@ -223,6 +223,5 @@ func (f *foreigner) Close() error {
 		_ = cmd.Process.Kill()
 		<-ended
 	}
-	_ = cmd.Wait()
 	return ln.Close()
 }

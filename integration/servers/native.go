@@ -260,8 +260,10 @@ func (s *process) start(context.Context) error {
 	ended, started := make(chan struct{}), make(chan error)
 	go func() {
 		// The child dies with the thread that started it, where the system
-		// offers that: this one stays until then.
+		// offers that: this one stays until then, and beyond, since it may have
+		// started others before.
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
 		if err == nil {

@@ -180,8 +180,10 @@ func (c *Cluster) Start() error {
 	c.ended = make(chan struct{})
 	begun := make(chan error)
 	go func() {
-		// The server is told to die with the thread that started it.
+		// The server is told to die with the thread that started it. The thread
+		// must outlive it, too: it may have started others of this process.
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := c.cmd.Start()
 		begun <- err
 		if err == nil {
