@@ -4,9 +4,11 @@ package client_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/integration/loopback"
 )
 
 // hearsInOrder waits until an actor has heard n messages, and fails unless they are
@@ -109,5 +111,36 @@ func TestPostIsTold(t *testing.T) {
 	}
 	if n != 1 {
 		t.Errorf("told %d times, want once: whoever waits is not told", n)
+	}
+}
+
+// TestLastWordsUnheard: what is said while somebody's removal is pending is said in
+// the epoch after it, at once and not with an error.
+func TestLastWordsUnheard(t *testing.T) {
+	w := newWorld(t)
+	_, romeo, jg, rg := pair(t, w)
+	nurse := w.join("nurse")
+	must(jg.Invite(ctxShort(t), "nurse@"+domain))(t)
+	ng := nurse.group(jg.JID())
+	sameEpoch(t, jg, rg, ng)
+	before := jg.Epoch()
+	// Nobody commits the removal by itself: nobody hears of it.
+	f := w.server.Fault(loopback.Rule{Action: loopback.Drop, Kind: loopback.C2S, Dir: loopback.Out,
+		Match: func(e *loopback.Element) bool {
+			return e.Name.Local == "message" && strings.Contains(e.String(), "kind='proposal'")
+		}})
+	ok(t, rg.Leave(ctxShort(t), true))
+	until(t, "the proposal is lost", func() bool { return f.Hits() > 0 })
+	sent := must(jg.Send(ctxShort(t), "not for romeo"))(t)
+	if sent.Epoch <= before {
+		t.Errorf("sent in epoch %d, in which romeo still was", sent.Epoch)
+	}
+	nurse.hears("not for romeo")
+	romeo.mu.Lock()
+	defer romeo.mu.Unlock()
+	for _, m := range romeo.messages {
+		if m.Body == "not for romeo" {
+			t.Error("romeo heard it")
+		}
 	}
 }

@@ -158,8 +158,13 @@ func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 		}
 		var se *stanza.StaleEpoch
 		var fe *stanza.FutureEpoch
+		var mc *stanza.MustCommit
 		switch {
 		case err == nil: // not tried yet
+		case errors.As(err, &mc):
+			if g.seeOff(ctx, m, err) != nil {
+				return isDone(m.done)
+			}
 		case errors.As(err, &se):
 			stale++
 			if g.reseal(ctx, m, se) != nil {
@@ -210,6 +215,26 @@ func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 		}
 	}
 	return false
+}
+
+// seeOff commits the removals that a message was refused for, and seals it again
+// for those who stay (RFC 9420 §12.4): who is to leave must not read it.
+func (g *Group) seeOff(ctx context.Context, m *outMessage, refusal error) error {
+	if err := g.catchUp(ctx, 0); err != nil {
+		g.c.pause(ctx, g.host, rand.N(backoff(1)))
+		return nil // asked again, and refused again
+	}
+	if err := g.usable(ctx); err != nil {
+		return err
+	}
+	epoch, leaving := g.state.Epoch(), g.meta.Leaving
+	g.mu.Unlock()
+	if leaving {
+		g.refused(m, refusal)
+		return refusal
+	}
+	g.commitProposals(epoch)
+	return g.sealAnew(ctx, m)
 }
 
 // over reports whether there is nothing more to be done for a message now:
