@@ -68,6 +68,33 @@ func TestSilentService(t *testing.T) {
 	juliet.until("two pings", func() bool { return pings() >= 2 })
 }
 
+// TestLastEventLost loses the event of the last message for good.
+func TestLastEventLost(t *testing.T) {
+	w := newWorld(t)
+	cfg := w.config("romeo", store.NewMemory("romeo@"+domain))
+	client.SetPing(&cfg, 100*time.Millisecond)
+	juliet, romeo := w.join("juliet"), w.start("romeo", cfg)
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(g.JID())
+	sameEpoch(t, g, rg)
+	// The invitation has set off a look into the index, which would find it.
+	until(t, "romeo has looked", func() bool {
+		n := 0
+		for _, r := range w.server.Wire().Records() {
+			if r.Kind == loopback.C2S && r.Dir == loopback.Out && strings.HasPrefix(r.Element.Attr("to"), "romeo@") && strings.Contains(r.XML(), "<groups ") {
+				n++
+			}
+		}
+		return n >= 2
+	})
+	ok(t, rg.Sync(ctxShort(t)))
+	w.server.Fault(loopback.Rule{Action: loopback.Drop, Kind: loopback.C2S, Dir: loopback.Out, Peer: "romeo@" + domain,
+		Match: func(e *loopback.Element) bool { return e.Name.Local == "message" }})
+	must(g.Send(ctxShort(t), "good night"))(t)
+	romeo.hears("good night")
+}
+
 // TestDestroyedForAnother ends a group that names another: nobody goes there by
 // himself, and nothing that waited for the handler is lost.
 func TestDestroyedForAnother(t *testing.T) {

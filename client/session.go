@@ -239,7 +239,22 @@ func (c *Client) pingWait() time.Duration {
 // of somebody without one with not-acceptable.
 func (s *service) alive(ctx context.Context) bool {
 	err := s.c.iq(ctx, "get", s.jid, []byte("<ping xmlns='"+stanza.NSPing+"'/>"), nil)
-	return err == nil
+	return err == nil && !s.missed(ctx)
+}
+
+// missed reports whether the service has entries that this client has not heard
+// of: nothing else tells of the last event of a quiet group, if it was lost.
+func (s *service) missed(ctx context.Context) bool {
+	items, err := s.c.groupIndex(ctx, s.jid)
+	if err != nil {
+		return true
+	}
+	for _, it := range items {
+		if g, ok := s.c.Group(it.JID); ok && g.Joined() && it.Head > g.Seq() {
+			return true
+		}
+	}
+	return false
 }
 
 // announce opens the session (PROTOCOL.md §3).
@@ -338,23 +353,31 @@ func (c *Client) checkReady() {
 	c.emit(&Online{JID: local, Service: service})
 }
 
-// syncService reads the service's index of the account's groups and brings
-// each of them up to date.
-func (c *Client) syncService(ctx context.Context, s *service) error {
+// groupIndex reads a service's index of the account's groups.
+func (c *Client) groupIndex(ctx context.Context, host string) ([]stanza.GroupItem, error) {
 	var items []stanza.GroupItem
 	after := ""
 	for {
 		var reply stanza.Groups
 		q := &stanza.GroupsQuery{Device: c.device, Page: &stanza.PageQuery{Max: stanza.Uint32(200), After: after}}
-		if err := c.ask(ctx, "get", s.jid, q, &reply); err != nil {
-			return fmt.Errorf("asking for the groups: %w", err)
+		if err := c.ask(ctx, "get", host, q, &reply); err != nil {
+			return nil, fmt.Errorf("asking for the groups: %w", err)
 		}
 		items = append(items, reply.Items...)
 		if len(reply.Items) == 0 || reply.Page == nil || reply.Page.Last == "" || reply.Page.Last == after ||
 			reply.Page.Count != nil && len(items) >= int(*reply.Page.Count) || len(items) > 100_000 {
-			break
+			return items, nil
 		}
 		after = reply.Page.Last
+	}
+}
+
+// syncService reads the service's index of the account's groups and brings
+// each of them up to date.
+func (c *Client) syncService(ctx context.Context, s *service) error {
+	items, err := c.groupIndex(ctx, s.jid)
+	if err != nil {
+		return err
 	}
 	welcome := false
 	listed := make(map[string]bool)
@@ -394,7 +417,7 @@ func (c *Client) syncService(ctx context.Context, s *service) error {
 			}
 		}
 	}
-	err := errors.Join(parallel(parallelSync, jobs), missed)
+	err = errors.Join(parallel(parallelSync, jobs), missed)
 	if c.isHome(s.jid) {
 		if e := c.stock.replenish(ctx, c); e != nil {
 			c.noteError(fmt.Errorf("client: publishing key packages: %w", e))
