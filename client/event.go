@@ -135,9 +135,9 @@ type (
 		New groupdata.Policy `json:"new"`
 	}
 	// NewDevice says that an account that is already in the group now has one
-	// more device in it; or that, in a group that this device has just entered,
-	// its own account or one that it knows has a device that it has never met.
-	// If nobody expected it, compare fingerprints.
+	// more device in it; or that its own account, or one that it knows, has come
+	// into the group, or was there when this device entered it, with a device that
+	// it has never met. If nobody expected it, compare fingerprints.
 	NewDevice struct {
 		EventMeta
 		Device Who  `json:"device"`

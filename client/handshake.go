@@ -193,10 +193,15 @@ func (g *Group) changedBy(ch *mls.Change, e *entry, r *received, next *mls.Group
 		changed.Removed = append(changed.Removed, w)
 		gone[w.JID+"/"+w.Device.String()] = true
 	}
-	for _, m := range added {
+	strange := make([]bool, len(added)) // before any is met
+	for i, m := range added {
+		jid := leafIdentity(m.Leaf)
+		strange[i] = g.c.trust.strange(jid, jid == g.c.account, deviceOf(m.Leaf), m.Leaf.SignatureKey)
+	}
+	for i, m := range added {
 		w := g.noteKey(m, e, r)
 		changed.Added = append(changed.Added, w)
-		if before[w.JID] > 0 && !gone[w.JID+"/"+w.Device.String()] {
+		if (before[w.JID] > 0 || strange[i]) && !gone[w.JID+"/"+w.Device.String()] {
 			r.put(g, &NewDevice{Device: w, Own: w.JID == g.c.account}, e.seq, e.stamp)
 		}
 	}

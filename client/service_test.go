@@ -95,6 +95,40 @@ func TestLastEventLost(t *testing.T) {
 	romeo.hears("good night")
 }
 
+// TestStrangeDeviceOfAnAcquaintance adds a device, which its user's server may have
+// made, of an account that juliet knows from another group, and one of an account
+// that she does not know.
+func TestStrangeDeviceOfAnAcquaintance(t *testing.T) {
+	w := newWorld(t)
+	juliet, _ := w.join("juliet"), w.join("romeo")
+	p := groupdata.DefaultPolicy()
+	p.ExternalJoin = groupdata.NobodyJoins // or the device would come by itself
+	first := must(juliet.CreateGroup(ctxShort(t), "", &client.GroupOptions{Policy: &p}))(t)
+	must(first.Invite(ctxShort(t), "romeo@"+domain))(t)
+	ghost := w.join("romeo")
+	w.join("nurse")
+	w.join("nurse")
+	second := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(second.Invite(ctxShort(t), "romeo@"+domain, "nurse@"+domain))(t)
+	e := sees[*client.NewDevice](juliet)
+	if e.Group != second.JID() || e.Own || e.Device.JID != "romeo@"+domain || e.Device.Fingerprint != ghost.Fingerprint() {
+		t.Errorf("%+v, want the new device of romeo", e)
+	}
+	must(second.Send(ctxShort(t), "that is all"))(t)
+	ghost.hears("that is all")
+	juliet.mu.Lock()
+	defer juliet.mu.Unlock()
+	n := 0
+	for _, e := range juliet.events {
+		if _, ok := e.(*client.NewDevice); ok {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("told of %d new devices, want 1: both of the nurse are new, and so is she", n)
+	}
+}
+
 // TestDestroyedForAnother ends a group that names another: nobody goes there by
 // himself, and nothing that waited for the handler is lost.
 func TestDestroyedForAnother(t *testing.T) {
