@@ -147,11 +147,16 @@ func (c *Client) findService(ctx context.Context, domain, feature string) (strin
 		}
 	}
 	if err != nil {
-		return "", err // one that did not answer may be it
+		return "", fmt.Errorf("%w: %w", errUnreached, err)
 	}
 	c.disco.setService(key, "")
 	return "", nil
 }
+
+// errUnreached says that a domain has no delivery service among those of its
+// services that answer: one that does not may be it, or may be something else that
+// has been broken for long.
+var errUnreached = errors.New("client: no delivery service found so far")
 
 // ErrNoService says that an account has no delivery service that could be
 // found.

@@ -38,6 +38,9 @@ type InviteDevice struct {
 	Status      InviteStatus `json:"status"`
 	Reason      string       `json:"reason,omitempty"`
 	Fingerprint string       `json:"fingerprint,omitempty"`
+	// Unmet: the account is known, by other devices or as the own one, and this
+	// device is not; see [NewDevice].
+	Unmet bool `json:"unmet,omitempty"`
 
 	kp *mls.KeyPackage
 }
@@ -140,7 +143,7 @@ func (g *Group) claim(ctx context.Context, suite mls.CipherSuite, res *InviteRes
 			ds, err := g.c.serviceOf(ctx, u.JID)
 			if err != nil {
 				u.Status, u.Reason = InviteUnavailable, err.Error()
-				if errors.Is(err, ErrNoService) {
+				if errors.Is(err, ErrNoService) || errors.Is(err, errUnreached) {
 					g.claimPEP(ctx, suite, u)
 				}
 				return nil
@@ -273,6 +276,11 @@ func takeClaimed(u *InviteUser, cu *stanza.ClaimedUser) {
 // vet checks the key packages of an account: what its service hands out is not
 // believed.
 func (g *Group) vet(u *InviteUser, suite mls.CipherSuite, inTree map[DeviceID]bool) {
+	for i := range u.Devices { // before any of them is met
+		if d := &u.Devices[i]; d.kp != nil {
+			d.Unmet = g.c.trust.strange(u.JID, u.JID == g.c.account, d.Device, d.kp.LeafNode.SignatureKey)
+		}
+	}
 	for i := range u.Devices {
 		d := &u.Devices[i]
 		if d.kp == nil {

@@ -53,9 +53,9 @@ func (c *Client) reconcile(ctx context.Context, it stanza.GroupItem) error {
 		return nil // an admin has taken this device out: not coming back by itself
 	}
 	if _, err := c.joinExternally(ctx, it.JID, ""); err != nil {
-		var notMember *stanza.NotAMember
+		var refused *stanza.Error
 		var rule *groupdata.RuleError
-		if errors.As(err, &notMember) || errors.As(err, &rule) {
+		if errors.As(err, &refused) && refused.Condition == stanza.Forbidden || errors.As(err, &rule) {
 			c.log.Info("not joining a group of the account", "group", it.JID, "error", err)
 			return nil
 		}

@@ -96,36 +96,47 @@ func TestLastEventLost(t *testing.T) {
 }
 
 // TestStrangeDeviceOfAnAcquaintance adds a device, which its user's server may have
-// made, of an account that juliet knows from another group, and one of an account
-// that she does not know.
+// made, of an account that the members know from another group, and two of one that
+// they do not know.
 func TestStrangeDeviceOfAnAcquaintance(t *testing.T) {
 	w := newWorld(t)
-	juliet, _ := w.join("juliet"), w.join("romeo")
+	juliet, nurse := w.join("juliet"), w.join("nurse")
+	w.join("romeo")
 	p := groupdata.DefaultPolicy()
 	p.ExternalJoin = groupdata.NobodyJoins // or the device would come by itself
 	first := must(juliet.CreateGroup(ctxShort(t), "", &client.GroupOptions{Policy: &p}))(t)
-	must(first.Invite(ctxShort(t), "romeo@"+domain))(t)
-	ghost := w.join("romeo")
-	w.join("nurse")
-	w.join("nurse")
+	must(first.Invite(ctxShort(t), "romeo@"+domain, "nurse@"+domain))(t)
+	nurse.group(first.JID())
 	second := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
-	must(second.Invite(ctxShort(t), "romeo@"+domain, "nurse@"+domain))(t)
-	e := sees[*client.NewDevice](juliet)
+	must(second.Invite(ctxShort(t), "nurse@"+domain))(t)
+	nurse.group(second.JID())
+	ghost := w.join("romeo")
+	w.join("mercutio")
+	w.join("mercutio")
+	res := must(second.Invite(ctxShort(t), "romeo@"+domain, "mercutio@"+domain))(t)
+	for _, u := range res.Users {
+		for _, d := range u.Devices {
+			if want := d.Fingerprint == ghost.Fingerprint(); d.Unmet != want {
+				t.Errorf("a device of %s: unmet %v, want %v", u.JID, d.Unmet, want)
+			}
+		}
+	}
+	e := sees[*client.NewDevice](nurse)
 	if e.Group != second.JID() || e.Own || e.Device.JID != "romeo@"+domain || e.Device.Fingerprint != ghost.Fingerprint() {
 		t.Errorf("%+v, want the new device of romeo", e)
 	}
 	must(second.Send(ctxShort(t), "that is all"))(t)
-	ghost.hears("that is all")
-	juliet.mu.Lock()
-	defer juliet.mu.Unlock()
+	nurse.hears("that is all")
+	nurse.mu.Lock()
+	defer nurse.mu.Unlock()
 	n := 0
-	for _, e := range juliet.events {
+	for _, e := range nurse.events {
 		if _, ok := e.(*client.NewDevice); ok {
 			n++
 		}
 	}
 	if n != 1 {
-		t.Errorf("told of %d new devices, want 1: both of the nurse are new, and so is she", n)
+		t.Errorf("told of %d new devices, want 1: both of mercutio are new, and so is he", n)
 	}
 }
 

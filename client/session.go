@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockstep-im/lockstep/stanza"
@@ -105,6 +106,7 @@ func (c *Client) startServices(ctx context.Context) {
 	for _, host := range c.groupHosts() {
 		c.ensureService(host)
 	}
+	unreached := 0
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		home, err := c.homeService(ctx)
 		if err == nil {
@@ -112,7 +114,12 @@ func (c *Client) startServices(ctx context.Context) {
 			return
 		}
 		c.noteError(err)
-		if errors.Is(err, ErrNoService) {
+		if errors.Is(err, errUnreached) {
+			unreached++
+		}
+		// Nobody is kept waiting by a service that is away and may never have been
+		// the one; it is looked for further.
+		if errors.Is(err, ErrNoService) || unreached >= 2 {
 			c.withoutHome(ctx)
 		}
 		select {
@@ -189,12 +196,13 @@ func (s *service) run(ctx context.Context) {
 	wait := time.Second
 	for ctx.Err() == nil {
 		err := s.announce(ctx)
+		settled := false
 		if err == nil {
-			err = s.c.syncService(ctx, s)
+			settled, err = s.c.syncService(ctx, s)
 		}
 		s.mu.Lock()
 		s.tried = true
-		s.synced = s.synced || err == nil
+		s.synced = s.synced || settled
 		s.mu.Unlock()
 		s.c.checkReady()
 		timer := time.NewTimer(s.c.pingWait())
@@ -373,11 +381,22 @@ func (c *Client) groupIndex(ctx context.Context, host string) ([]stanza.GroupIte
 }
 
 // syncService reads the service's index of the account's groups and brings
-// each of them up to date.
-func (c *Client) syncService(ctx context.Context, s *service) error {
+// each of them up to date. It has settled what can be settled when what fails
+// would fail again: one broken group must not keep the client from being ready.
+func (c *Client) syncService(ctx context.Context, s *service) (settled bool, err error) {
 	items, err := c.groupIndex(ctx, s.jid)
 	if err != nil {
-		return err
+		return false, err
+	}
+	var away atomic.Bool
+	reconcile := func(it stanza.GroupItem) func() error {
+		return func() error {
+			err := c.reconcile(ctx, it)
+			if passing(err) {
+				away.Store(true)
+			}
+			return err
+		}
 	}
 	welcome := false
 	listed := make(map[string]bool)
@@ -391,14 +410,14 @@ func (c *Client) syncService(ctx context.Context, s *service) error {
 		listed[jid] = true
 		welcome = welcome || it.Welcome
 		if !it.Welcome {
-			jobs = append(jobs, func() error { return c.reconcile(ctx, it) })
+			jobs = append(jobs, reconcile(it))
 		}
 	}
 	c.mu.Lock()
 	for jid, g := range c.groups {
 		if g.host == s.jid && g.listed() && !listed[jid] {
 			// Not in the index: removed or destroyed. The log knows.
-			jobs = append(jobs, func() error { return c.reconcile(ctx, stanza.GroupItem{JID: jid}) })
+			jobs = append(jobs, reconcile(stanza.GroupItem{JID: jid}))
 		}
 	}
 	c.mu.Unlock()
@@ -413,20 +432,28 @@ func (c *Client) syncService(ctx context.Context, s *service) error {
 		}
 		for _, it := range items {
 			if it.Welcome && !it.Remote {
-				jobs = append(jobs, func() error { return c.reconcile(ctx, it) })
+				jobs = append(jobs, reconcile(it))
 			}
 		}
 	}
 	err = errors.Join(parallel(parallelSync, jobs), missed)
+	settled = !away.Load() && missed == nil
 	if c.isHome(s.jid) {
 		if e := c.stock.replenish(ctx, c); e != nil {
 			c.noteError(fmt.Errorf("client: publishing key packages: %w", e))
+			settled = false
 			if err == nil {
 				err = e
 			}
 		}
 	}
-	return err
+	return settled, err
+}
+
+// passing reports whether what failed may go well the next time by itself.
+func passing(err error) bool {
+	return err != nil && (unknownOutcome(err) || retryAfter(err) > 0 || errors.Is(err, ErrOffline) || errors.Is(err, ErrClosed) ||
+		errors.Is(err, errThrownAway) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
 func (c *Client) isHome(host string) bool {
