@@ -374,3 +374,35 @@ func TestLawlessCommit(t *testing.T) {
 		t.Error("juliet went on in a group that she must not follow")
 	}
 }
+
+// TestBrokenGroup describes a group so that no device can come into it: the new
+// device of a member is ready all the same.
+func TestBrokenGroup(t *testing.T) {
+	w := newWorldWith(t, func(o *worldOptions) { o.PlainC2S = true })
+	phone := w.join("romeo")
+	whole := must(phone.CreateGroup(ctxShort(t), "", nil))(t)
+	broken := must(phone.CreateGroup(ctxShort(t), "", nil))(t)
+	l := &liar{t: t}
+	l.tell(func(s *stanza.Stanza, raw []byte) [][]byte {
+		el := s.Child(stanza.NSDelivery, "group-info")
+		if !el.Valid() || string(s.From) != broken.JID() {
+			return [][]byte{raw}
+		}
+		gi, err := stanza.Parse[stanza.GroupInfo](el)
+		if err != nil {
+			return [][]byte{raw}
+		}
+		gi.Bytes[len(gi.Bytes)-1] ^= 1 // of the signature
+		h := s.Header()
+		return [][]byte{h.Append(nil, &gi)}
+	})
+	cfg := w.config("romeo", store.NewMemory("romeo@"+domain))
+	cfg.Dial, cfg.AllowPlaintext = l.dial(w.server.AddrC2S()), true
+	laptop := w.start("romeo", cfg)
+	laptop.group(whole.JID())
+	must(whole.Send(ctxShort(t), "from the phone"))(t)
+	laptop.hears("from the phone")
+	if g, ok := laptop.Group(broken.JID()); ok && g.Joined() {
+		t.Error("came into a group by a GroupInfo that nobody signed")
+	}
+}
