@@ -427,6 +427,11 @@ func (c *Client) fetchWelcome(ctx context.Context, inv *invitation) (*stanza.Wel
 			err = c.ask(ctx, "get", home, q, &w)
 		}
 	}
+	if err == nil && len(w.Bytes) == 0 && w.Total == 0 && inv.source != inv.group {
+		// A pointer: the Welcome was too large for the way between the services.
+		inv.source, w = inv.group, stanza.Welcome{}
+		err = c.ask(ctx, "get", inv.source, q, &w)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -404,5 +405,50 @@ func TestBrokenGroup(t *testing.T) {
 	laptop.hears("from the phone")
 	if g, ok := laptop.Group(broken.JID()); ok && g.Joined() {
 		t.Error("came into a group by a GroupInfo that nobody signed")
+	}
+}
+
+// TestWelcomeWaitsAtTheGroup has a home service that holds nothing but a pointer, as
+// it does of what is too large for the way from the group's service.
+func TestWelcomeWaitsAtTheGroup(t *testing.T) {
+	w := newWorldWith(t, func(o *worldOptions) { o.PlainC2S = true })
+	juliet := w.join("juliet")
+	l := &liar{t: t}
+	var mu sync.Mutex
+	var asked []string
+	l.tell(func(s *stanza.Stanza, raw []byte) [][]byte {
+		el := s.Child(stanza.NSDelivery, "welcome")
+		if !el.Valid() || s.Kind != stanza.IQ {
+			return [][]byte{raw}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		from := string(s.From)
+		asked = append(asked, from)
+		in, err := stanza.Parse[stanza.Welcome](el)
+		switch {
+		case err != nil || len(asked) > 2:
+			return [][]byte{raw}
+		case from == dsDomain:
+			in.Bytes, in.Total = nil, 0
+			h := s.Header()
+			return [][]byte{h.Append(nil, &in)}
+		}
+		return [][]byte{fmt.Appendf(nil, "<iq xmlns='jabber:client' type='error' id='%s' from='%s' to='%s'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", s.ID, s.From, s.To)}
+	})
+	cfg := w.config("romeo", store.NewMemory("romeo@"+domain))
+	cfg.Dial, cfg.AllowPlaintext = l.dial(w.server.AddrC2S()), true
+	romeo := w.start("romeo", cfg)
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	epoch := g.Epoch()
+	sameEpoch(t, g, romeo.group(g.JID()))
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{g.JID(), dsDomain, g.JID()}; !slices.Equal(asked, want) {
+		t.Errorf("asked %v for the Welcome, want %v", asked, want)
+	}
+	if g.Epoch() != epoch {
+		t.Errorf("romeo came in from outside: the epoch is %d, want %d", g.Epoch(), epoch)
 	}
 }
