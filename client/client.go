@@ -474,7 +474,7 @@ func (c *Client) start(ctx context.Context, typ, to string, req stanza.Payload) 
 
 // unknownOutcome reports whether a request that failed with err may have had
 // its effect: there was no answer, or the answer came from a server on the way
-// (PROTOCOL.md §13, "DS offline").
+// (xep/mls-delivery.xml#unknown).
 func unknownOutcome(err error) bool {
 	if errors.Is(err, errUnknownOutcome) {
 		return true

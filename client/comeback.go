@@ -14,7 +14,7 @@ import (
 
 // This file shortens waiting when a delivery service comes back. One that was
 // killed has taken requests with it, which nobody will answer, and others wait
-// between attempts. When it says that it is back (PROTOCOL.md §15) the former
+// between attempts. When it says that it is back (xep/mls-delivery.xml#resume) the former
 // end at once, so that what became of them is looked up in the log by their
 // ref, and the latter are made again.
 

@@ -244,7 +244,7 @@ func (g *Group) commitWhen(ctx context.Context, usable func(context.Context) err
 			if races >= maxRaces {
 				return &RaceError{Races: races, Epoch: own.epoch}
 			}
-			// The more lost, the further apart (PROTOCOL.md §5).
+			// The more lost, the further apart (xep/mls-delivery.xml#race).
 			g.c.sleep(ctx, rand.N(100*time.Millisecond<<min(races, 5)))
 		default:
 			if fresh {

@@ -13,8 +13,8 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/xmlpull"
 )
 
-// This file finds services: the delivery service of an account (PROTOCOL.md
-// §1) and others by feature.
+// This file finds services: the delivery service of an account
+// (xep/mls-delivery.xml#home) and others by feature.
 
 const (
 	discoItemsMax = 20 // items of a domain that are asked
@@ -163,7 +163,7 @@ var errUnreached = errors.New("client: no delivery service found so far")
 var ErrNoService = errors.New("client: no delivery service found")
 
 // serviceOf finds the delivery service of an account, in the order of
-// PROTOCOL.md §1: what its user has chosen, what its server delegates, what
+// xep/mls-delivery.xml#home: what its user has chosen, what its server delegates, what
 // its domain offers.
 func (c *Client) serviceOf(ctx context.Context, account string) (string, error) {
 	if account == c.account {
@@ -287,7 +287,7 @@ func (c *Client) advertise(ctx context.Context, home string) {
 }
 
 // limitsOf reads the limits form of a service. A service that does not tell
-// has the defaults of PROTOCOL.md.
+// has the defaults of xep/mls-delivery.xml#limits.
 func (c *Client) limitsOf(ctx context.Context, host string) stanza.ServiceLimits {
 	l := stanza.ServiceLimits{MaxBytes: stanza.PageBytes}
 	info, err := c.discoInfo(ctx, host)

@@ -17,7 +17,7 @@ import (
 )
 
 // This file joins groups: by a Welcome, after the accept policy has agreed.
-// See PROTOCOL.md §6 and §7.
+// See xep/mls-delivery.xml#welcomes and #state.
 
 // invitation is a Welcome that waits for a decision or for its processing.
 type invitation struct {

@@ -30,7 +30,7 @@ type GroupOptions struct {
 	// Policy are the rules. Nil: groupdata.DefaultPolicy.
 	Policy *groupdata.Policy
 	// PrivateHandshakes hides from the delivery service who changes what, at the
-	// price that it cannot check it (PROTOCOL.md §0).
+	// price that it cannot check it (xep/mls-delivery.xml#private).
 	PrivateHandshakes bool
 }
 

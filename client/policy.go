@@ -12,7 +12,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file applies the group's own rules (PROTOCOL.md §0, groupdata.Check) to
+// This file applies the group's own rules (xep/mls.xml#role-rules, groupdata.Check) to
 // every commit, received and made: a delivery service that does not is not
 // followed.
 

@@ -18,7 +18,7 @@ import (
 
 // This file opens live sessions with delivery services and keeps them open:
 // announce, read the group index, catch up, and again when the service says so
-// or goes silent. See PROTOCOL.md §3 and §15.
+// or goes silent. See xep/mls-delivery.xml#session and #resume.
 
 const (
 	// servicePing is how often a quiet session is checked (XEP-0410 in spirit).
@@ -265,7 +265,7 @@ func (s *service) missed(ctx context.Context) bool {
 	return false
 }
 
-// announce opens the session (PROTOCOL.md §3).
+// announce opens the session (xep/mls-delivery.xml#session).
 func (s *service) announce(ctx context.Context) error {
 	s.mu.Lock()
 	if s.live {

@@ -188,7 +188,7 @@ func (g *Group) sendCommit(ctx context.Context, own *pendingOwn) (*stanza.Accept
 	return acc, g.c.ask(ctx, "set", g.jid, req, acc)
 }
 
-// stage uploads an object in pieces (PROTOCOL.md §5) and returns its id. The
+// stage uploads an object in pieces (xep/mls-delivery.xml#stage) and returns its id. The
 // same object has the same id, so that a lost answer costs one piece.
 func (c *Client) stage(ctx context.Context, to string, part stanza.StagePart, b []byte, piece int) (string, error) {
 	sum := sha256.Sum256(b)

@@ -13,7 +13,7 @@ import (
 )
 
 // This file reads the log: after a gap, after a reconnection, before the first
-// message. See PROTOCOL.md §10.
+// message. See xep/mls-delivery.xml#log.
 
 const (
 	// pageEntries is how many entries a page may have. Its bytes are bounded by

@@ -15,7 +15,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file holds the operator's ad-hoc commands (XEP-0050, PROTOCOL.md §12):
+// This file holds the operator's ad-hoc commands (XEP-0050, xep/mls-delivery.xml#admin):
 // what an operator can do from any client. None of them shows content.
 
 // command is one ad-hoc command: a form, if it needs one, and what it does.

@@ -18,7 +18,7 @@ import (
 )
 
 // This file shows roles as the affiliations that XMPP people know, and bans
-// (PROTOCOL.md §12).
+// (xep/mls-delivery.xml#affiliations).
 
 func deviceKey(m *store.Member) string { return m.User + "/" + m.Device }
 
@@ -220,7 +220,7 @@ func (g *group) ban(ctx context.Context, who, reason string) error {
 }
 
 // removeIdle proposes the removal of devices that have not been seen for long,
-// from groups that somebody else still uses (RFC 9750 §6.1; PROTOCOL.md §8).
+// from groups that somebody else still uses (RFC 9750 §6.1; xep/mls-delivery.xml#ds-proposals).
 func (s *Service) removeIdle(ctx context.Context) {
 	if s.limits.IdleDevice < 0 {
 		return

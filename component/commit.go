@@ -14,7 +14,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file decides which commit ends an epoch (PROTOCOL.md §5, RFC 9420 §14).
+// This file decides which commit ends an epoch (xep/mls-delivery.xml#accepting, RFC 9420 §14).
 //
 // Everything is checked against the state of one revision, then written in one
 // transaction that holds only if the group still has that revision. The answer

@@ -13,7 +13,7 @@ import (
 )
 
 // This file decides who may claim a user's key packages, which is who may add
-// the user to a group at all (PROTOCOL.md §2), and keeps block lists
+// the user to a group at all (xep/mls-key-packages.xml#consent), and keeps block lists
 // (XEP-0191).
 
 const (

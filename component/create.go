@@ -19,7 +19,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file makes groups (PROTOCOL.md §4).
+// This file makes groups (xep/mls-delivery.xml#create).
 
 // mayCreateHere refuses those who may not create groups here at all.
 func (s *Service) mayCreateHere(from addr) error {

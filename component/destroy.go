@@ -11,7 +11,7 @@ import (
 )
 
 // destroyGroup ends a group: its log is wiped, its name stays taken for a while
-// (PROTOCOL.md §12).
+// (xep/mls-delivery.xml#destroy).
 func (g *group) destroyGroup(r *request) (stanza.Payload, error) {
 	in, err := stanza.Parse[stanza.Destroy](r.payload)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file says what the service is (PROTOCOL.md §1).
+// This file says what the service is (xep/mls-delivery.xml#discovery).
 
 var features = []string{
 	stanza.NSDelivery, stanza.NSKeyPackages, stanza.NSSID, stanza.NSPing, stanza.NSNoReply, stanza.NSCommands,

@@ -13,7 +13,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file speaks with other services (PROTOCOL.md §1, §7): it finds the home
+// This file speaks with other services (xep/mls-delivery.xml#impl-federation): it finds the home
 // service of a joiner, tells it of a Welcome, and takes such news for our own
 // users. Each domain has its own queue, so that a slow one holds up nobody else.
 
@@ -28,7 +28,7 @@ type homeEntry struct {
 	until   time.Time
 }
 
-// Times of the cache, as PROTOCOL.md §1 has them.
+// Times of the cache, as xep/mls-delivery.xml#home has them.
 const (
 	homeKnown   = 24 * time.Hour
 	homeUnknown = time.Hour

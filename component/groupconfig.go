@@ -13,7 +13,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file is the configuration of a group (PROTOCOL.md §12). Half of it is in
+// This file is the configuration of a group (xep/mls-delivery.xml#config). Half of it is in
 // the roles component, which the members agree on and only a commit changes;
 // the other half is between the group's owner and the service.
 

@@ -258,7 +258,7 @@ func outsider(c *groupConfig) error {
 	return &stanza.NotAMember{}
 }
 
-// masked is the answer to those who are not to learn more (PROTOCOL.md §13).
+// masked is the answer to those who are not to learn more (xep/mls-delivery.xml#errors).
 func masked() error { return stanza.NewError(stanza.ServiceUnavailable, "") }
 
 // mustCommit lists the removals that the next commit must carry out, as far as

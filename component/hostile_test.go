@@ -17,7 +17,7 @@ import (
 )
 
 // TestHostileStanzas: no stanza ends the link, each request has exactly one
-// answer, and the service works on as if nothing had been (PROTOCOL.md §17).
+// answer, and the service works on as if nothing had been (xep/mls-delivery.xml#hostile).
 func TestHostileStanzas(t *testing.T) {
 	s := start(t)
 	j, r := pair(t, s)

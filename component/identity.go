@@ -15,7 +15,7 @@ import (
 )
 
 // This file says who a leaf is: the account in its credential, and the device
-// in its application id (PROTOCOL.md §0).
+// in its application id (xep/mls.xml#identity).
 
 // A leafDevice is a device of an account with its place in a group's tree.
 type leafDevice struct {

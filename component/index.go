@@ -10,9 +10,9 @@ import (
 )
 
 // This file answers what an account has here: its groups and its devices
-// (PROTOCOL.md §3).
+// (xep/mls-delivery.xml#groups).
 
-// listGroups is the index of an account's groups (PROTOCOL.md §3).
+// listGroups is the index of an account's groups (xep/mls-delivery.xml#groups).
 func listGroups(s *Service, r *request) (stanza.Payload, error) {
 	in, err := stanza.Parse[stanza.GroupsQuery](r.payload)
 	if err != nil {

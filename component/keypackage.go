@@ -14,7 +14,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file keeps key packages (PROTOCOL.md §2, RFC 9750 §5.1): what a device
+// This file keeps key packages (xep/mls-key-packages.xml#publish, RFC 9750 §5.1): what a device
 // publishes so that others can add it while it is away. Each is handed out once.
 
 func publishKeyPackages(s *Service, r *request) (stanza.Payload, error) {

@@ -16,7 +16,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file calls accounts that have no live session (PROTOCOL.md §9). A nudge
+// This file calls accounts that have no live session (xep/mls-delivery.xml#nudges). A nudge
 // comes from the service itself, names no group and waits a random time, so
 // that neither the account's server nor a push service learns which group
 // spoke, or when exactly (RFC 9750 §8.4.2.1). At most one is outstanding until

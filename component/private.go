@@ -12,8 +12,8 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file orders the commits of groups whose handshakes are private (PROTOCOL.md
-// §0.4).
+// This file orders the commits of groups whose handshakes are private
+// (xep/mls-delivery.xml#private).
 
 // checkPrivateCommit orders a commit that we cannot read: all that is known is
 // its epoch, who sent it, and what the sender declares for the fan-out.

@@ -15,8 +15,8 @@ import (
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
 )
 
-// This file takes proposals, of members and of the service itself (PROTOCOL.md
-// §8, RFC 9420 §12.1).
+// This file takes proposals, of members and of the service itself
+// (xep/mls-delivery.xml#proposals, RFC 9420 §12.1).
 
 func (g *group) proposal(r *request) (stanza.Payload, error) {
 	in, err := stanza.Parse[stanza.Proposal](r.payload)
@@ -205,7 +205,7 @@ func (g *group) addProposal(ctx context.Context, st *groupState, staged *mls.Sta
 	return e, nil
 }
 
-// leave takes an account or one of its devices out (PROTOCOL.md §8): it submits
+// leave takes an account or one of its devices out (xep/mls-delivery.xml#leave): it submits
 // the proposals that came along, and asks for the removal of the rest itself.
 func (g *group) leave(r *request) (stanza.Payload, error) {
 	in, err := stanza.Parse[stanza.Leave](r.payload)

@@ -11,7 +11,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file takes application messages (PROTOCOL.md §9). Those that wait for one
+// This file takes application messages (xep/mls-delivery.xml#send). Those that wait for one
 // group together become one transaction; each has its own answer.
 
 // sending is one application message on its way.

@@ -12,7 +12,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file opens and ends live sessions (PROTOCOL.md §3). A session is nothing
+// This file opens and ends live sessions (xep/mls-delivery.xml#session). A session is nothing
 // but a full JID that gets events; membership never depends on it.
 
 // dispatchPresence takes presence. It reports whether the parser is in use
@@ -248,7 +248,7 @@ func (s *Service) forgetContact(ctx context.Context, from addr) {
 }
 
 // resumeSessions asks the sessions of the last run to announce themselves again
-// (PROTOCOL.md §15), a few at a time. Those that stay silent end.
+// (xep/mls-delivery.xml#resume), a few at a time. Those that stay silent end.
 func (s *Service) resumeSessions(ctx context.Context) {
 	var list []store.Session
 	for {

@@ -12,7 +12,7 @@ import (
 
 // This file takes uploads in pieces, for what does not fit a stanza: the Welcome
 // of a large group, a commit with a long path, a GroupInfo with many roles
-// (PROTOCOL.md §5).
+// (xep/mls-delivery.xml#stage).
 
 func stagePiece(s *Service, r *request) (stanza.Payload, error) {
 	in, err := stanza.Parse[stanza.Stage](r.payload)

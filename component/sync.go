@@ -13,7 +13,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file serves the log (PROTOCOL.md §10): the truth that live deliveries
+// This file serves the log (xep/mls-delivery.xml#log): the truth that live deliveries
 // only anticipate.
 
 // A reading is what an account may read of a group's log.
@@ -280,7 +280,7 @@ func (s *Service) piece(b []byte, offset, maxBytes uint64) (page []byte, whole b
 	return b[offset:end], offset == 0 && end == uint64(len(b)), nil
 }
 
-// ack notes that a device has stored something (PROTOCOL.md §10).
+// ack notes that a device has stored something (xep/mls-delivery.xml#ack).
 func ack(s *Service, r *request) (stanza.Payload, error) {
 	in, err := stanza.Parse[stanza.Ack](r.payload)
 	if err != nil {

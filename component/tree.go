@@ -12,7 +12,7 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// This file serves a group's state to those who join (PROTOCOL.md §6): the
+// This file serves a group's state to those who join (xep/mls-delivery.xml#state): the
 // GroupInfo, and the ratchet tree in pages, so that members never upload it.
 
 // maySeeState refuses those who have no business with a group's state: besides

@@ -49,7 +49,7 @@ var verbTable map[verbKey]*verb
 func init() {
 	verbTable = make(map[verbKey]*verb)
 	for _, v := range []*verb{
-		// PROTOCOL.md §1
+		// xep/mls-delivery.xml#discovery
 		{name: "disco-info", space: stanza.NSDiscoInfo, local: "query", typ: get, at: atBoth, always: true, handle: discoInfo},
 		{name: "disco-items", space: stanza.NSDiscoItems, local: "query", typ: get, at: atBoth, always: true, handle: discoItems},
 		{name: "ping", space: stanza.NSPing, local: "ping", typ: get, at: atBoth, always: true, handle: ping},

@@ -14,7 +14,7 @@ import (
 )
 
 // This file hands Welcomes to those whom they are for, and to nobody else
-// (PROTOCOL.md §7). A Welcome exists only after its commit was accepted: both
+// (xep/mls-delivery.xml#welcomes). A Welcome exists only after its commit was accepted: both
 // are one transaction.
 
 // welcomeMessage puts a joiner's part and the shared part together.
@@ -32,7 +32,7 @@ func welcomeMessage(w *store.Welcome) ([]byte, error) {
 
 // addWelcomes puts each joiner's own part of the Welcome into the transaction,
 // after checking that it is for exactly those whom the commit adds, and that
-// accounts of ours were asked (PROTOCOL.md §7).
+// accounts of ours were asked (xep/mls-delivery.xml#welcomes).
 func (s *Service) addWelcomes(ctx context.Context, jid, inviter string, c *submittedCommit, e *commitEffect, change *store.Commit) error {
 	if len(e.added) == 0 {
 		if c.welcome != nil {
