@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/lockstep-im/lockstep/component"
 	"github.com/lockstep-im/lockstep/component/store"
@@ -218,5 +219,50 @@ func TestLateAnswer(t *testing.T) {
 	r.event(balcony, "commit")
 	if _, err := r.sendText(balcony, "still here"); refusal(err).Condition != stanza.ServiceUnavailable {
 		t.Errorf("romeo, who is banned, sends: %v", err)
+	}
+}
+
+// hurried is a store in which something happens just before a change.
+type hurried struct {
+	store.Store
+	before atomic.Pointer[func()]
+}
+
+func (h *hurried) Update(ctx context.Context, f func(store.Tx) error) error {
+	if fn := h.before.Swap(nil); fn != nil {
+		(*fn)()
+	}
+	return h.Store.Update(ctx, f)
+}
+
+// TestDestroyedUnderReader: who reads the log while the group is destroyed is told
+// that, and not that it was removed.
+func TestDestroyedUnderReader(t *testing.T) {
+	var h *hurried
+	s := start(t, func(c *component.Config) {
+		h = &hurried{Store: c.Store}
+		c.Store = h
+	})
+	j, r := pair(t, s)
+	sent, err := j.sendText(balcony, "read this")
+	j.must(err)
+	ctx := context.Background()
+	var row *store.Group
+	r.must(h.View(ctx, func(rd store.Reader) (err error) {
+		row, err = rd.Group(balcony)
+		return err
+	}))
+	destroy := func() {
+		r.must(h.Store.Update(ctx, func(tx store.Tx) error {
+			return tx.DestroyGroup(row.Key, store.Tombstone{JID: balcony, Until: time.Now().Add(time.Hour)})
+		}))
+	}
+	h.before.Store(&destroy)
+	err = r.get(balcony, &stanza.LogQuery{Device: r.id, After: sent.Seq, Ack: sent.Seq}, nil)
+	if e := refusal(err); e.Condition != stanza.Gone {
+		t.Errorf("romeo is told %v", err)
+	}
+	if h.before.Load() != nil {
+		t.Error("the ack was not noted")
 	}
 }

@@ -312,7 +312,13 @@ func (s *Service) noteAck(ctx context.Context, row *store.Group, user, device st
 		return tx.Ack(row.Key, user, device, min(seq, row.Head), s.now())
 	})
 	if errors.Is(err, store.ErrNotFound) {
-		return &stanza.NotAMember{}
+		// Since it was looked up, the device was removed or the group destroyed.
+		return s.store.View(ctx, func(rd store.Reader) error {
+			if _, err := rd.Group(row.JID); err != nil {
+				return s.noGroup(rd, row.JID, err)
+			}
+			return &stanza.NotAMember{}
+		})
 	}
 	return err
 }
