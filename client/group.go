@@ -50,6 +50,8 @@ type Group struct {
 	pend       *pendingOwn
 	outbox     []*outMessage // in the order in which they leave
 	sending    bool          // a goroutine brings the outbox to the service
+	window     int           // how many messages may be under way at once
+	answered   time.Time     // when the service last accepted one of them
 	byRef      map[stanza.Ref]*outMessage
 	nextRow    uint64 // of the outbox and the inbox
 

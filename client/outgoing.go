@@ -18,12 +18,17 @@ import (
 // not bound to one message for each round trip: what one connection carries, the
 // service takes in its order. When an answer is a refusal, or does not come, what
 // is behind waits, and messages go one by one until all that had trouble is
-// settled. One that was sealed in a past epoch may be refused for it, and goes
+// settled. How many follow each other grows with the answers that come, from one:
+// those that are under way when an outage begins or ends may change places. One that was sealed in a past epoch may be refused for it, and goes
 // alone too.
 
 // maxFlying is how many messages of a group are under way to the service without
 // an answer. A quarter of what a delivery service queues for one group.
 const maxFlying = 64
+
+// flyingIdle is how long after an answer several messages may follow each other
+// without one.
+const flyingIdle = time.Second
 
 // pump brings what is in the outbox to the service, unless that is being done.
 // Called with the lock held.
@@ -71,7 +76,10 @@ func (g *Group) nextOut() (m *outMessage, alone, wait bool) {
 		return nil, false, flying > 0
 	}
 	alone = alone || len(m.sealed) == 0 || g.state != nil && m.epoch != g.state.Epoch()
-	if !m.durable || flying > 0 && (alone || m.epoch != epoch || flying >= maxFlying) {
+	if flying == 0 && time.Since(g.answered) > flyingIdle {
+		g.window = 1 // whether the service is there has to be seen
+	}
+	if !m.durable || flying > 0 && (alone || m.epoch != epoch || flying >= g.window) {
 		return nil, false, true
 	}
 	return m, alone, false
@@ -133,7 +141,11 @@ func (g *Group) launch(ctx context.Context, m *outMessage) {
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		m.flying = false
+		before := g.window
+		m.flying, g.window = false, 1
+		if err == nil {
+			g.window, g.answered = min(2*before, maxFlying), time.Now()
+		}
 		if m.ref == ref { // else that sealed form has been given up
 			m.trouble = err
 		}

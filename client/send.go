@@ -113,7 +113,8 @@ func appendAll(dst []byte, elements ...stanza.Payload) []byte {
 
 // Post is [Group.Send] without the wait for the delivery service: it returns when
 // the message is sealed and stored. Messages of one group leave in the order in
-// which Post, Send and the like were called, whatever happens to the connection.
+// which Post, Send and the like were called, also after an outage; only those that
+// are under way when one begins may change places.
 // How it went is told by [Posted.Wait], or, when nobody waits, by a [SentLater]
 // or [SendFailed] event with the same OriginID.
 func (g *Group) Post(ctx context.Context, text string) (*Posted, error) {
