@@ -165,13 +165,12 @@ func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
 		s.renewed = true
 		s.told(&stanza.Stock{Device: c.device})
 	}
-	s.mu.Lock()
-	at := s.at
-	s.mu.Unlock()
-	if at == nil {
-		if at, err = s.ask(ctx, c, home); err != nil {
+	at, known := s.known()
+	if !known {
+		if err := s.ask(ctx, c, home); err != nil {
 			return err
 		}
+		at, _ = s.known()
 	}
 	want := uint32(defaultKeyPackages)
 	if c.cfg.KeyPackages > 0 {
@@ -208,10 +207,21 @@ func (s *stockKeeper) replenish(ctx context.Context, c *Client) error {
 	return nil
 }
 
-func (s *stockKeeper) ask(ctx context.Context, c *Client, home string) (*stanza.Stock, error) {
+// known is what the service has, as far as it was told.
+func (s *stockKeeper) known() (at stanza.Stock, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at == nil {
+		return at, false
+	}
+	return *s.at, true
+}
+
+// ask asks the service what it has.
+func (s *stockKeeper) ask(ctx context.Context, c *Client, home string) error {
 	var count stanza.Count
 	if err := c.ask(ctx, "get", home, &stanza.CountQuery{}, &count); err != nil {
-		return nil, err
+		return err
 	}
 	at := &stanza.Stock{Device: c.device}
 	for _, d := range count.Devices {
@@ -220,7 +230,7 @@ func (s *stockKeeper) ask(ctx context.Context, c *Client, home string) (*stanza.
 		}
 	}
 	s.told(at)
-	return at, nil
+	return nil
 }
 
 // stale reports whether what is published must not be used any more: the store was
