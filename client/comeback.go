@@ -52,6 +52,16 @@ func (c *Client) pause(ctx context.Context, host string, d time.Duration) {
 	}
 }
 
+// pauseLost waits before a submission is looked up that failed with err and may have
+// had its effect; lost counts those in a row.
+func (g *Group) pauseLost(ctx context.Context, err error, lost *int) {
+	if errors.Is(err, errRestarted) {
+		*lost = 0 // it is back: no reason to be slow
+	}
+	*lost++
+	g.c.pause(ctx, g.host, rand.N(backoff(*lost)))
+}
+
 // waitAsked waits as long as a refusal asks: see retryAfter. A service under
 // maintenance is asked again when it is back, a limit of rates holds as it is.
 func (c *Client) waitAsked(ctx context.Context, host string, err error) {

@@ -19,8 +19,8 @@ import (
 // service takes in its order. When an answer is a refusal, or does not come, what
 // is behind waits, and messages go one by one until all that had trouble is
 // settled. How many follow each other grows with the answers that come, from one:
-// those that are under way when an outage begins or ends may change places. One that was sealed in a past epoch may be refused for it, and goes
-// alone too.
+// those that are under way when an outage begins or ends may change places. One
+// that was sealed in a past epoch may be refused for it, and goes alone too.
 
 // maxFlying is how many messages of a group are under way to the service without
 // an answer. A quarter of what a delivery service queues for one group.
@@ -189,11 +189,7 @@ func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 		case retryAfter(err) > 0:
 			g.c.waitAsked(ctx, g.host, err)
 		case unknownOutcome(err) || errors.Is(err, ErrOffline):
-			if errors.Is(err, errRestarted) {
-				lost = 0 // it is back: no reason to be slow
-			}
-			lost++
-			g.c.pause(ctx, g.host, rand.N(backoff(lost)))
+			g.pauseLost(ctx, err, &lost)
 			// The log is asked before the message is sent again.
 			if g.catchUp(ctx, 0) != nil {
 				continue

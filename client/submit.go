@@ -95,11 +95,7 @@ func (g *Group) submitCommit(ctx context.Context, own *pendingOwn) {
 		case retryAfter(err) > 0:
 			g.c.waitAsked(ctx, g.host, err)
 		case unknownOutcome(err) || errors.Is(err, ErrOffline):
-			if errors.Is(err, errRestarted) {
-				lost = 0 // it is back: no reason to be slow
-			}
-			lost++
-			g.c.pause(ctx, g.host, rand.N(backoff(lost)))
+			g.pauseLost(ctx, err, &lost)
 			// Resolved by ref, in the log, before it is submitted again.
 			g.awaitOutcome(ctx, own, 0)
 		case g.overtakenByReInit(ctx, err):
