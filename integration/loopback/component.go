@@ -123,12 +123,13 @@ func (s *Server) handshake(c *conn) (*component, error) {
 		o.out.finish()
 	}
 	c.startOut(comp.domain)
-	c.out.raw([]byte("<handshake/>"))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, fmt.Errorf("loopback: server closed")
 	}
+	// Both under the lock: who has read the acknowledgement finds the component attached.
+	c.out.raw([]byte("<handshake/>"))
 	comp.links = append(comp.links, c)
 	return comp, nil
 }
