@@ -164,12 +164,6 @@ func (o *CommitOptions) proposals(g *Group) ([]Proposal, error) {
 		list = append(list, &Add{kp})
 	}
 	for _, id := range o.PSKs {
-		if id.Nonce == nil {
-			id.Nonce = make([]byte, g.s.nh)
-			if err := readRandom(g.cfg.rand, id.Nonce); err != nil {
-				return nil, err
-			}
-		}
 		list = append(list, &PreSharedKey{id})
 	}
 	if o.ReInit != nil {
@@ -178,7 +172,14 @@ func (o *CommitOptions) proposals(g *Group) ([]Proposal, error) {
 	for _, p := range o.AppData {
 		list = append(list, p)
 	}
-	return append(list, o.ByValue...), nil
+	list = append(list, o.ByValue...)
+	for i := range list {
+		var err error
+		if list[i], err = g.s.withNonce(g.cfg.rand, list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // Commit makes a commit, which ends the epoch once it is accepted

@@ -112,7 +112,8 @@ func TestExternalSenders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg := newTestGroup(t, nil, suite1, "juliet", "romeo", "mercutio")
+	cfg := &Config{PSKs: ExternalPSKs{"ring": []byte("posy")}}
+	tg := newTestGroup(t, cfg, suite1, "juliet", "romeo", "mercutio")
 	x := Extensions{ExternalSendersExtension(ExternalSender{key.Public(), BasicCredential([]byte("mls.example"))})}
 	tg.commit("juliet", &CommitOptions{ContextExtensions: x})
 	tg.agree()
@@ -142,6 +143,17 @@ func TestExternalSenders(t *testing.T) {
 	}
 	tg.receiveProposal("the service", m)
 
+	// The nonce of a pre-shared key is drawn here too.
+	psk := PreSharedKeyID{Type: PSKExternal, ID: []byte("ring")}
+	if m, err = tg.public.ExternalProposal(key, 0, &PreSharedKey{psk}, nil); err != nil {
+		t.Fatal(err)
+	}
+	tg.receiveProposal("the service", m)
+	if m, err = ExternalProposalFor(gi.GroupInfo, key, -1, &PreSharedKey{psk}, nil); err != nil {
+		t.Fatal(err)
+	}
+	tg.receiveProposal("the service", m)
+
 	// Somebody asks to be added.
 	kp := testKeyPackage(t, nil, suite1, "nurse")
 	if m, err = NewMemberProposal(gi.GroupInfo, kp, []byte("please")); err != nil {
@@ -149,7 +161,7 @@ func TestExternalSenders(t *testing.T) {
 	}
 	tg.receiveProposal("nurse", m)
 	p := tg.commit("juliet", &CommitOptions{InlineTree: true})
-	nurse, err := Join(nil, wire(t, p.Welcome()).Welcome, kp, nil)
+	nurse, err := Join(cfg, wire(t, p.Welcome()).Welcome, kp, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

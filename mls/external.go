@@ -137,13 +137,11 @@ func (st *publicState) externalList(c *config, o *ExternalJoinOptions, kemOutput
 		byValue(&Remove{*o.Remove})
 	}
 	for _, id := range o.PSKIDs {
-		if id.Nonce == nil {
-			id.Nonce = make([]byte, st.s.nh)
-			if err := readRandom(c.rand, id.Nonce); err != nil {
-				return nil, nil, err
-			}
+		p, err := st.s.withNonce(c.rand, &PreSharedKey{id})
+		if err != nil {
+			return nil, nil, err
 		}
-		byValue(&PreSharedKey{id})
+		byValue(p)
 	}
 	for _, u := range o.AppData {
 		byValue(u)

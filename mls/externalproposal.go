@@ -22,6 +22,10 @@ func (g *PublicGroup) Remove(key *SignaturePrivateKey, index uint32, member Leaf
 }
 
 func (st *publicState) externalProposal(key *SignaturePrivateKey, sender Sender, p Proposal, aad []byte) (*Message, error) {
+	p, err := st.s.withNonce(st.cfg.rand, p)
+	if err != nil {
+		return nil, err
+	}
 	a := &authenticatedContent{wireFormat: WireFormatPublicMessage, content: FramedContent{
 		GroupID: st.ctx.GroupID, Epoch: st.ctx.Epoch, Sender: sender, AuthenticatedData: aad,
 		ContentType: ContentProposal, Proposal: p,
@@ -79,6 +83,9 @@ func ExternalProposalFor(gi *GroupInfo, key *SignaturePrivateKey, index int, p P
 	}
 	if index < 0 || index >= len(senders) {
 		return nil, invalid(RuleExternalSenderIndex, "the key is not among the %d external senders of the group", len(senders))
+	}
+	if p, err = s.withNonce(nil, p); err != nil {
+		return nil, err
 	}
 	a := &authenticatedContent{wireFormat: WireFormatPublicMessage, content: FramedContent{
 		GroupID: gi.Context.GroupID, Epoch: gi.Context.Epoch, Sender: Sender{SenderExternal, uint32(index)},

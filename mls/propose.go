@@ -40,7 +40,9 @@ func (g *Group) propose(p Proposal, o *ProposeOptions, own *ownUpdate) (*Message
 		return nil, nil, errors.New("mls: this client has proposed to leave already in this epoch")
 	}
 	a := g.content(format, ContentProposal, o.AAD)
-	a.content.Proposal = p
+	if a.content.Proposal, err = g.s.withNonce(g.cfg.rand, p); err != nil {
+		return nil, nil, err
+	}
 	if err := g.s.signContent(a, g.me.Key, g.ctxBytes); err != nil {
 		return nil, nil, err
 	}
@@ -102,12 +104,6 @@ func (g *Group) ProposeSelfRemove(o *ProposeOptions) (*Message, *Group, error) {
 // ProposePSK proposes to mix a pre-shared key into the next epoch. A nil nonce is
 // drawn.
 func (g *Group) ProposePSK(id PreSharedKeyID, o *ProposeOptions) (*Message, *Group, error) {
-	if id.Nonce == nil {
-		id.Nonce = make([]byte, g.s.nh)
-		if err := readRandom(g.cfg.rand, id.Nonce); err != nil {
-			return nil, nil, err
-		}
-	}
 	return g.Propose(&PreSharedKey{id}, o)
 }
 

@@ -7,6 +7,7 @@ package mls
 import (
 	"bytes"
 	"fmt"
+	"io"
 )
 
 // A PSKType says where a pre-shared key comes from (RFC 9420 §8.4).
@@ -41,7 +42,8 @@ type PreSharedKeyID struct {
 	Usage   ResumptionUsage
 	GroupID GroupID
 	Epoch   uint64
-	// Nonce makes this use unique; KDF.Nh octets.
+	// Nonce makes this use unique; KDF.Nh octets. In what is sent, nil means that it
+	// is drawn.
 	Nonce []byte
 }
 
@@ -84,6 +86,21 @@ func (id *PreSharedKeyID) appendKey(b []byte) []byte {
 		b = appendOpaque(appendU16(b, uint16(id.Component)), id.ID)
 	}
 	return b
+}
+
+// withNonce returns a PreSharedKey that has no nonce with a fresh one, and every
+// other proposal as it is (RFC 9420 §8.4).
+func (s *suite) withNonce(rand io.Reader, p Proposal) (Proposal, error) {
+	psk, ok := p.(*PreSharedKey)
+	if !ok || psk.ID.Nonce != nil {
+		return p, nil
+	}
+	id := psk.ID
+	id.Nonce = make([]byte, s.nh)
+	if err := readRandom(rand, id.Nonce); err != nil {
+		return nil, err
+	}
+	return &PreSharedKey{id}, nil
 }
 
 // Equal reports whether both name the same use of the same key.
