@@ -84,10 +84,6 @@ func (s *server) commit(q *mlsclient.CommitRequest) (*mlsclient.CommitResponse, 
 			if err != nil {
 				return nil, err
 			}
-			if psk, ok := p.(*mls.PreSharedKey); ok {
-				o.PSKs = append(o.PSKs, psk.ID) // draws the nonce
-				continue
-			}
 			o.ByValue = append(o.ByValue, p)
 		}
 		p, err := st.group.Commit(o)

@@ -312,13 +312,21 @@ func (p *play) externals() {
 	sg := must[*pb.CreateExternalSignerResponse](t)(p.clients[0].CreateExternalSigner(ctx, &pb.CreateExternalSignerRequest{CipherSuite: p.suite, Identity: []byte("ds")}))
 	refs := proposal(t)(p.on("juliet").AddExternalSigner(ctx, &pb.AddExternalSignerRequest{StateId: p.state["juliet"], ExternalSender: sg.ExternalSender}))
 	p.commit("juliet", refs, nil, nil)
-	gi := must[*pb.GroupInfoResponse](t)(p.on("juliet").GroupInfo(ctx, &pb.GroupInfoRequest{StateId: p.state["juliet"], ExternalTree: p.tree}))
-	refs = proposal(t)(p.clients[0].ExternalSignerProposal(ctx, &pb.ExternalSignerProposalRequest{
-		SignerId: sg.SignerId, GroupInfo: gi.GroupInfo, RatchetTree: gi.RatchetTree,
-		Description: &pb.ProposalDescription{ProposalType: []byte("remove"), RemovedId: []byte("benvolio")}}))
-	p.commit("juliet", refs, nil, nil, "benvolio")
+	signed := func(d *pb.ProposalDescription) []byte {
+		t.Helper()
+		gi := must[*pb.GroupInfoResponse](t)(p.on("juliet").GroupInfo(ctx, &pb.GroupInfoRequest{StateId: p.state["juliet"], ExternalTree: p.tree}))
+		return proposal(t)(p.clients[0].ExternalSignerProposal(ctx, &pb.ExternalSignerProposalRequest{
+			SignerId: sg.SignerId, GroupInfo: gi.GroupInfo, RatchetTree: gi.RatchetTree, Description: d}))[0]
+	}
+	p.commit("juliet", [][]byte{
+		signed(&pb.ProposalDescription{ProposalType: []byte("externalPSK"), PskId: []byte("ring")}),
+		signed(&pb.ProposalDescription{ProposalType: []byte("externalPSK"), PskId: []byte("ring")}),
+	}, nil, nil)
+	// Benvolio was not there in epoch 4, and is removed before it is referred to.
+	p.commit("romeo", [][]byte{signed(&pb.ProposalDescription{ProposalType: []byte("remove"), RemovedId: []byte("benvolio")})}, nil, nil, "benvolio")
+	p.commit("juliet", [][]byte{signed(&pb.ProposalDescription{ProposalType: []byte("resumptionPSK"), EpochId: 4})}, nil, nil)
 
-	gi = must[*pb.GroupInfoResponse](t)(p.on("juliet").GroupInfo(ctx, &pb.GroupInfoRequest{StateId: p.state["juliet"], ExternalTree: p.tree}))
+	gi := must[*pb.GroupInfoResponse](t)(p.on("juliet").GroupInfo(ctx, &pb.GroupInfoRequest{StateId: p.state["juliet"], ExternalTree: p.tree}))
 	nm := must[*pb.NewMemberAddProposalResponse](t)(p.on("benvolio").NewMemberAddProposal(ctx, &pb.NewMemberAddProposalRequest{GroupInfo: gi.GroupInfo, Identity: []byte("benvolio")}))
 	p.commit("romeo", [][]byte{nm.Proposal}, nil, map[string]uint32{"benvolio": nm.TransactionId})
 	p.talk()
