@@ -189,6 +189,7 @@ func (s *server) reinited(st *state, g *mls.Group) (*mlsclient.HandleReInitCommi
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(j.psks, st.psks) // the member is the same, also to the harness
 	return &mlsclient.HandleReInitCommitResponse{
 		ReinitId:   s.put(&reinit{*j, g, st.wire}),
 		KeyPackage: j.kp.KeyPackage.Message().Bytes(), EpochAuthenticator: g.EpochAuthenticator(),
@@ -301,6 +302,7 @@ func (s *server) HandleBranch(_ context.Context, q *mlsclient.HandleBranchReques
 		if err != nil {
 			return nil, err
 		}
+		maps.Copy(j.psks, st.psks)
 		id, g, err := s.join(j, q.Welcome, q.RatchetTree, st.wire, st.group)
 		if err != nil {
 			return nil, err

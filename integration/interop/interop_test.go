@@ -340,6 +340,10 @@ func (p *play) branch() {
 	h := must[*pb.HandleBranchResponse](t)(p.on("romeo").HandleBranch(ctx, &pb.HandleBranchRequest{
 		StateId: p.state["romeo"], TransactionId: kp.TransactionId, Welcome: b.Welcome, RatchetTree: b.RatchetTree}))
 	agree(t, map[string][]byte{"juliet": b.EpochAuthenticator, "romeo": h.EpochAuthenticator})
+	// In the branch, what was stored for the old group is known as well.
+	sub := &play{t: t, ctx: ctx, suite: p.suite, encrypt: p.encrypt, tree: p.tree, clients: p.clients,
+		state: map[string]uint32{"juliet": b.StateId, "romeo": h.StateId}}
+	sub.commit("romeo", nil, []*pb.ProposalDescription{{ProposalType: []byte("externalPSK"), PskId: []byte("ring")}}, nil)
 }
 
 func (p *play) reInit() {
@@ -376,4 +380,6 @@ func (p *play) reInit() {
 	agree(t, auth)
 	p.state = state
 	p.talk()
+	delete(p.state, "benvolio") // he came without the ring
+	p.commit("juliet", nil, []*pb.ProposalDescription{{ProposalType: []byte("externalPSK"), PskId: []byte("ring")}}, nil)
 }
