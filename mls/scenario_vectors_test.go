@@ -290,9 +290,6 @@ func (s *scribe) forged() {
 	}())
 	commit(RuleKeyPackageInitKey, "Add with one key for two uses", forgery{}, kp(func(kp *KeyPackage) { kp.InitKey = kp.LeafNode.EncryptionKey }))
 	commit(RuleLeafOwnCredential, "Add with a credential that its capabilities lack", forgery{}, kp(func(kp *KeyPackage) { kp.LeafNode.Capabilities.Credentials = []CredentialType{9} }))
-	commit(RuleLeafDefaults, "Add with a default proposal type in its capabilities", forgery{}, kp(func(kp *KeyPackage) {
-		kp.LeafNode.Capabilities.Proposals = append(slices.Clone(kp.LeafNode.Capabilities.Proposals), ProposalAdd)
-	}))
 	commit(RuleContextSupport, "extension that nobody supports", forgery{}, &GroupContextExtensions{Extensions{{0xf00e, nil}}})
 	commit(RuleAppComponents, "component that nobody supports", forgery{}, &GroupContextExtensions{Extensions{requiring([]ComponentID{0x8abc}, nil)}})
 	y, p := psk(forgery{noPath: true}, PreSharedKeyID{Type: PSKExternal, ID: []byte("ring"), Nonce: nonce[:nh-1]})
