@@ -79,3 +79,12 @@ func TestDefaultsAreNotListed(t *testing.T) {
 		t.Error("what is no default is lost")
 	}
 }
+
+// TestLifetimeIsTaken: what this client makes lives no longer than others take.
+// OpenMLS has the shortest bound, 84 days and the hour before.
+func TestLifetimeIsTaken(t *testing.T) {
+	const bound = 84*24*3600 + 3600
+	if l := testKeyPackage(t, nil, suite1, "juliet").KeyPackage.LeafNode.Lifetime; l.NotAfter-l.NotBefore > bound {
+		t.Errorf("a key package lives for %d s", l.NotAfter-l.NotBefore)
+	}
+}

@@ -27,8 +27,9 @@ func (me *Identity) check(s *suite) error {
 }
 
 // DefaultLifetime is how long a key package is valid unless
-// [KeyPackageOptions] say otherwise.
-const DefaultLifetime = 90 * 24 * time.Hour
+// [KeyPackageOptions] say otherwise. Every application bounds what it takes
+// (RFC 9420 §7.2); those on OpenMLS take no more than these 84 days and one hour.
+const DefaultLifetime = 84 * 24 * time.Hour
 
 // lifetimeMargin is how far a lifetime begins in the past, for clocks that are
 // behind.
