@@ -4,9 +4,12 @@ package mls
 
 import (
 	"bytes"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -252,4 +255,65 @@ func (e *passiveEpoch) follow(t *testing.T, where string, g *Group) *Group {
 		}
 	}
 	return g
+}
+
+// TestPassiveClientFiles: a file from elsewhere runs, whatever its generator makes of
+// what is absent, and whatever else it has in it.
+func TestPassiveClientFiles(t *testing.T) {
+	b, err := os.ReadFile(scenarioFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []map[string]any
+	if err := json.Unmarshal(b, &cases); err != nil {
+		t.Fatal(err)
+	}
+	// Suite 1 has its tree in the Welcome, suite 2 apart.
+	plain := func(i int) map[string]any {
+		c := maps.Clone(cases[i])
+		epoch := maps.Clone(c["epochs"].([]any)[0].(map[string]any))
+		delete(epoch, "refused")
+		delete(epoch, "messages")
+		delete(c, "refused_welcomes")
+		c["epochs"] = []any{epoch}
+		return c
+	}
+	var list []map[string]any
+	for _, edit := range []func(c map[string]any){
+		func(c map[string]any) { c["ratchet_tree"] = nil },
+		func(c map[string]any) { delete(c, "ratchet_tree") },
+		func(c map[string]any) { c["ratchet_tree"] = "" },
+		func(c map[string]any) { c["epochs"] = nil },
+		func(c map[string]any) { delete(c, "epochs") },
+		func(c map[string]any) { c["epochs"].([]any)[0].(map[string]any)["proposals"] = nil },
+		func(c map[string]any) { delete(c["epochs"].([]any)[0].(map[string]any), "proposals") },
+		func(c map[string]any) { c["comment"] = []any{map[string]any{"of": "a generator"}} },
+		func(c map[string]any) { c["commit"], c["actors"] = nil, map[string]any{"a": 1} },
+		func(c map[string]any) { c["welcome"] = strings.ToUpper(c["welcome"].(string)) },
+		func(c map[string]any) { // the seed with the public key, as libsodium has it
+			m, err := ParseMessage(must(hex.DecodeString(c["key_package"].(string))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c["signature_priv"] = c["signature_priv"].(string) + hex.EncodeToString(m.KeyPackage.LeafNode.SignatureKey)
+		},
+		func(c map[string]any) { c["cipher_suite"] = 0x4d }, // no suite of ours: skipped
+		func(c map[string]any) {
+			c["cipher_suite"], c["external_psks"], c["key_package"], c["welcome"] = 0xfe3f, nil, nil, "00"
+		},
+	} {
+		c := plain(0)
+		edit(c)
+		list = append(list, c)
+	}
+	list = append(list, plain(1))
+	if b, err = json.Marshal(list); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "passive-client-from-elsewhere.json"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("LOCKSTEP_VECTORS", dir)
+	t.Run("file", TestPassiveClientVectors)
 }
