@@ -28,7 +28,7 @@ func describedProposal(d *mlsclient.ProposalDescription, group mls.GroupID, memb
 		return &mls.GroupContextExtensions{Extensions: extensions(d.Extensions)}, nil
 	case "reinit":
 		return &mls.ReInit{
-			GroupID: d.GroupId, Version: mls.MLS10, CipherSuite: mls.CipherSuite(d.CipherSuite),
+			GroupID: d.GroupId, Version: mls.MLS10, CipherSuite: u16[mls.CipherSuite](d.CipherSuite),
 			Extensions: extensions(d.Extensions),
 		}, nil
 	default:

@@ -6,6 +6,9 @@
 //
 //	go run . -listen 127.0.0.1:50051
 //
+// With -no-grease nothing is sent that a stack could choke on because it does not
+// know it: a script that fails without and passes with it has found such a stack.
+//
 // It is a module of its own, so that gRPC stays out of the main one. It plays any
 // number of actors in one process, also several members of the same group.
 package main

@@ -224,6 +224,44 @@ func TestForeign(t *testing.T) {
 	p.commit("romeo", refs, nil, nil)
 }
 
+// TestFree: the runner counts any error of Free as a failed script, and frees what
+// actors end with, whatever became of it.
+func TestFree(t *testing.T) {
+	c, ctx := dial(t), t.Context()
+	kp := must[*pb.CreateKeyPackageResponse](t)(c.CreateKeyPackage(ctx, &pb.CreateKeyPackageRequest{CipherSuite: 1, Identity: []byte("juliet")}))
+	for _, id := range []uint32{0, kp.TransactionId, kp.TransactionId, 12345} {
+		must[*pb.FreeResponse](t)(c.Free(ctx, &pb.FreeRequest{StateId: id}))
+	}
+}
+
+// TestNoGREASE: for stacks that choke on it, key packages can do without.
+func TestNoGREASE(t *testing.T) {
+	noGREASE = true
+	defer func() { noGREASE = false }()
+	j, err := newJoiner(1, []byte("juliet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kp := j.kp.KeyPackage
+	if n := len(kp.Extensions) + len(kp.LeafNode.Extensions) + len(kp.LeafNode.Capabilities.Extensions) + len(kp.LeafNode.Capabilities.Proposals); n != 0 {
+		t.Errorf("%d extensions and capabilities", n)
+	}
+}
+
+// TestWideNumbers: what protobuf has as 32 bits and MLS as 16 is not cut.
+func TestWideNumbers(t *testing.T) {
+	c, ctx := dial(t), t.Context()
+	if _, err := c.CreateGroup(ctx, &pb.CreateGroupRequest{CipherSuite: 1<<16 | 1, GroupId: []byte("balcony")}); err == nil {
+		t.Error("cipher suite 65537 is taken for 1")
+	}
+	if _, err := c.CreateKeyPackage(ctx, &pb.CreateKeyPackageRequest{CipherSuite: 1<<16 | 1}); err == nil {
+		t.Error("cipher suite 65537 is taken for 1")
+	}
+	if x := extensions([]*pb.Extension{{ExtensionType: 1<<16 | 3}}); x[0].Type == mls.ExtensionRequiredCapabilities {
+		t.Error("extension 65539 is taken for 3")
+	}
+}
+
 // perform goes through every method of the interface.
 func perform(p *play) {
 	t, ctx := p.t, p.ctx

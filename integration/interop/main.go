@@ -18,6 +18,7 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:50051", "`address` to serve on, without TLS")
 	host := flag.String("host", "", "`host` to serve on, with -port, as other clients of the interface have it")
 	port := flag.Int("port", 0, "`port` to serve on; goes before -listen")
+	flag.BoolVar(&noGREASE, "no-grease", false, "leave out GREASE (RFC 9420 section 13.5), for stacks that refuse extensions that they do not know")
 	flag.Parse()
 	if *port != 0 {
 		*listen = net.JoinHostPort(*host, strconv.Itoa(*port))

@@ -55,7 +55,7 @@ func parseKeyPackages(list [][]byte) ([]*mls.KeyPackage, error) {
 func extensions(list []*mlsclient.Extension) mls.Extensions {
 	x := mls.Extensions{}
 	for _, e := range list {
-		x = append(x, mls.Extension{Type: mls.ExtensionType(e.ExtensionType), Data: e.ExtensionData})
+		x = append(x, mls.Extension{Type: u16[mls.ExtensionType](e.ExtensionType), Data: e.ExtensionData})
 	}
 	return x
 }
@@ -122,7 +122,7 @@ func (s *server) GroupContextExtensionsProposal(_ context.Context, q *mlsclient.
 func (s *server) ReInitProposal(_ context.Context, q *mlsclient.ReInitProposalRequest) (*mlsclient.ProposalResponse, error) {
 	return s.propose(q.StateId, func(st *state, o *mls.ProposeOptions) (*mls.Message, *mls.Group, error) {
 		return st.group.ProposeReInit(&mls.ReInit{
-			GroupID: q.GroupId, Version: mls.MLS10, CipherSuite: mls.CipherSuite(q.CipherSuite),
+			GroupID: q.GroupId, Version: mls.MLS10, CipherSuite: u16[mls.CipherSuite](q.CipherSuite),
 			Extensions: extensions(q.Extensions),
 		}, o)
 	})
@@ -154,7 +154,7 @@ func (s *server) NewMemberAddProposal(_ context.Context, q *mlsclient.NewMemberA
 // CreateExternalSigner implements the interface.
 func (s *server) CreateExternalSigner(_ context.Context, q *mlsclient.CreateExternalSignerRequest) (*mlsclient.CreateExternalSignerResponse, error) {
 	return guard(s, func() (*mlsclient.CreateExternalSignerResponse, error) {
-		cs := mls.CipherSuite(q.CipherSuite)
+		cs := u16[mls.CipherSuite](q.CipherSuite)
 		id, err := newIdentity(cs, q.Identity)
 		if err != nil {
 			return nil, err
