@@ -23,9 +23,7 @@ func (c *config) capabilities(own CipherSuite) Capabilities {
 	if !slices.Contains(caps.CipherSuites, own) {
 		caps.CipherSuites = append(caps.CipherSuites, own)
 	}
-	// Whatever the application asks for (RFC 9420 §7.2). Others may list defaults: to
-	// look for them is not among the steps of §7.3, and who refuses what all others
-	// take is alone.
+	// Whatever the application asks for: they MUST NOT be listed (RFC 9420 §7.2).
 	caps.Extensions = slices.DeleteFunc(caps.Extensions, ExtensionType.isDefault)
 	caps.Proposals = slices.DeleteFunc(caps.Proposals, ProposalType.isDefault)
 	if c.grease {

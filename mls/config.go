@@ -63,6 +63,12 @@ type Config struct {
 	// refuses commits that the others accepted, and is out of the group. What this
 	// client sends is always checked.
 	CheckReceivedLifetimes bool
+	// AllowListedDefaults accepts leaf nodes whose capabilities list default extension
+	// or proposal types, which RFC 9420 §7.2 forbids: go-mls and programs on OpenMLS
+	// write such leaves. It has to be the same for all members of a group, since who
+	// refuses a commit that the others accept is out of it; mls-rs refuses them too.
+	// What this client announces itself never lists a default.
+	AllowListedDefaults bool
 	// SealWithPending lets application data be sent while proposals are pending, for
 	// an application that sees to their commit in another way: RFC 9420 §12.4 forbids
 	// it, so that who is proposed to be removed reads nothing that follows.
@@ -88,8 +94,9 @@ type config struct {
 	components, safeAADs []ComponentID
 	grease, rfcOnly      bool
 
-	checkRx     bool
-	sealPending bool
+	checkRx        bool
+	listedDefaults bool
+	sealPending    bool
 }
 
 // lockedReader lets worker goroutines share a caller's source of randomness.
@@ -125,8 +132,8 @@ func (c *Config) build() *config {
 		now: c.Time, suites: c.Suites, extra: c.Capabilities, grease: !c.NoGREASE, rfcOnly: c.RFCOnly,
 		auth: c.Authenticator, policy: c.Policy, appData: c.AppData, psks: c.PSKs,
 		components: c.Components, safeAADs: c.SafeAADComponents,
-		sealPending: c.SealWithPending,
-		padding:     c.Padding, checkRx: c.CheckReceivedLifetimes, limits: c.Limits.resolve(),
+		listedDefaults: c.AllowListedDefaults, sealPending: c.SealWithPending,
+		padding: c.Padding, checkRx: c.CheckReceivedLifetimes, limits: c.Limits.resolve(),
 	}
 	if c.Rand != nil {
 		r.rand = &lockedReader{r: c.Rand}

@@ -4,15 +4,15 @@ package mls
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 )
 
-// This file holds what other stacks write and the RFC does not tell a receiver to
-// refuse: a client that refused it would be out of a group in which all others go
-// on.
+// This file holds what other stacks write, which a client has to take, or can be
+// told to: who refused it would be out of a group in which all others go on.
 
 // foreign makes a key package as another stack would, and lets edit change what is
 // said in it. Its owner is a client of ours, which reads what follows.
@@ -52,11 +52,12 @@ func listDefaults(l *LeafNode) {
 }
 
 func TestListedDefaults(t *testing.T) {
-	tg := newTestGroup(t, nil, suite1, "juliet", "romeo")
+	tg := newTestGroup(t, &Config{AllowListedDefaults: true}, suite1, "juliet", "romeo")
 	for i, name := range []string{"mercutio", "benvolio"} {
 		kp := foreign(t, name, func(kp *KeyPackage) { listDefaults(kp.LeafNode) })
-		if err := kp.KeyPackage.Verify(nil); err != nil {
-			t.Fatal(err)
+		var e *ValidationError
+		if err := kp.KeyPackage.Verify(nil); !errors.As(err, &e) || e.Rule != RuleLeafDefaults {
+			t.Fatalf("without being asked for: %v", err)
 		}
 		tg.addForeign("juliet", kp, i == 0)
 	}

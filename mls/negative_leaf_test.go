@@ -182,6 +182,13 @@ func init() {
 			return c.commit(forgery{}, &Add{a.KeyPackage}, &Add{b.KeyPackage})
 		}},
 		{rule: RuleLeafOwnCredential, name: "add", message: addLeaf(func(l *LeafNode) { l.Capabilities.Credentials = []CredentialType{CredentialX509} })},
+		{rule: RuleLeafDefaults, name: "extension", message: addLeaf(func(l *LeafNode) {
+			l.Capabilities.Extensions = append(l.Capabilities.Extensions, ExtensionRequiredCapabilities)
+		})},
+		{rule: RuleLeafDefaults, name: "proposal", message: addLeaf(func(l *LeafNode) { l.Capabilities.Proposals = append(l.Capabilities.Proposals, ProposalAdd) })},
+		{rule: RuleLeafDefaults, name: "path", message: func(c *court) *Message {
+			return c.commit(forgery{leaf: func(l *LeafNode) { l.Capabilities.Proposals = append(l.Capabilities.Proposals, ProposalReInit) }})
+		}},
 		{rule: RuleLeafLifetime, name: "backwards", message: addLeaf(func(l *LeafNode) { l.Lifetime = Lifetime{2000, 1000} })},
 		{rule: RuleLeafLifetime, name: "backwards-without-limit", cfg: func(c *Config) { c.Limits.MaxLifetime = -1 },
 			message: addLeaf(func(l *LeafNode) { l.Lifetime = Lifetime{2000, 1000} })},

@@ -42,8 +42,8 @@ func init() {
 			kp.raw, kp.Signature = nil, nil
 			return c.f.proposal(&Add{kp}, forgery{})
 		}},
-		{rule: RuleUpdateLeaf, name: "version", want: RuleLeafSuite, message: alone(func(c *court) Proposal {
-			return c.update(func(l *LeafNode) { l.Capabilities.Versions = nil })
+		{rule: RuleUpdateLeaf, name: "defaults", want: RuleLeafDefaults, message: alone(func(c *court) Proposal {
+			return c.update(func(l *LeafNode) { l.Capabilities.Proposals = []ProposalType{ProposalUpdate} })
 		})},
 		{rule: RuleRemoveBlank, name: "blank", message: alone(func(c *court) Proposal { return &Remove{c.blank} })},
 		{rule: RuleRemoveBlank, name: "behind-the-tree", message: alone(func(c *court) Proposal { return &Remove{8} })},

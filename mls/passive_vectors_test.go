@@ -34,7 +34,7 @@ func TestPassiveClientVectors(t *testing.T) {
 		name := filepath.Base(file)
 		t.Run(strings.TrimSuffix(name, ".json"), func(t *testing.T) {
 			for i, v := range loadVectors[passiveVector](t, name) {
-				v.run(t, i)
+				v.run(t, i, true)
 			}
 		})
 	}
@@ -134,14 +134,15 @@ type vectorAuthenticator struct{}
 func (vectorAuthenticator) ValidateCredential(Credential, []byte, CredentialUse) error { return nil }
 func (vectorAuthenticator) ValidateSuccessor(_, _ *LeafNode) error                     { return nil }
 
-func (v *passiveVector) run(t *testing.T, i int) {
+func (v *passiveVector) run(t *testing.T, i int, foreign bool) {
 	t.Helper()
 	psks := make(ExternalPSKs)
 	for _, p := range v.ExternalPSKs {
 		psks[string(p.ID)] = p.PSK
 	}
 	cfg := &Config{
-		Suites: AllCipherSuites(), PSKs: psks, Authenticator: vectorAuthenticator{},
+		AllowListedDefaults: foreign,
+		Suites:              AllCipherSuites(), PSKs: psks, Authenticator: vectorAuthenticator{},
 		Time:   func() time.Time { return time.Unix(1700000000, 0) },
 		Limits: Limits{MaxLifetime: -1, ResumptionPSKs: 1 << 20},
 	}

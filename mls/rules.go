@@ -25,6 +25,7 @@ const (
 	RuleSignatureKeyUnique    Rule = "valn0111"
 	RuleEncryptionUnique      Rule = "valn0112"
 	RuleLeafOwnCredential     Rule = "valn0113"
+	RuleLeafDefaults          Rule = "leaf-defaults"
 	RuleLeafLifetime          Rule = "leaf-lifetime"
 	RuleLeafKeys              Rule = "leaf-keys"
 	RuleLeafSuite             Rule = "leaf-suite"
@@ -202,6 +203,7 @@ var ruleTable = []RuleInfo{
 	{Rule: RuleSignatureKeyUnique, Section: "§7.3", Text: "no two members have the same signature_key", Also: "ValSem101"},
 	{Rule: RuleEncryptionUnique, Section: "§7.3", Text: "no two members have the same encryption_key", Also: "ValSem103 ValSem110"},
 	{Rule: RuleLeafOwnCredential, Section: "§7.2", Text: "the leaf's capabilities list its own credential type"},
+	{Rule: RuleLeafDefaults, Section: "§7.2", Text: "capabilities list no default extension or proposal type"},
 	{Rule: RuleLeafLifetime, Section: "§7.2", Text: "the lifetime is not longer than Limits.MaxLifetime and does not end before it begins"},
 	{Rule: RuleLeafKeys, Section: "§5.1.1", Text: "signature_key and encryption_key are public keys of the cipher suite, and none that makes others fail"},
 	{Rule: RuleLeafSuite, Section: "§7.2", Text: "the leaf's capabilities list the version and cipher suite of the group"},

@@ -45,7 +45,7 @@ func TestScenarioVectors(t *testing.T) {
 		if len(v.Epochs) == 0 || len(refused) == 0 {
 			t.Errorf("%d: the scenario has %d epochs and %d refusals", i, len(v.Epochs), len(refused))
 		}
-		t.Run(fmt.Sprintf("%d-%v", i, v.CipherSuite), func(t *testing.T) { v.run(t, i) })
+		t.Run(fmt.Sprintf("%d-%v", i, v.CipherSuite), func(t *testing.T) { v.run(t, i, false) })
 	}
 	for _, cs := range AllCipherSuites() {
 		if !suitesSeen[cs] {
@@ -290,6 +290,9 @@ func (s *scribe) forged() {
 	}())
 	commit(RuleKeyPackageInitKey, "Add with one key for two uses", forgery{}, kp(func(kp *KeyPackage) { kp.InitKey = kp.LeafNode.EncryptionKey }))
 	commit(RuleLeafOwnCredential, "Add with a credential that its capabilities lack", forgery{}, kp(func(kp *KeyPackage) { kp.LeafNode.Capabilities.Credentials = []CredentialType{9} }))
+	commit(RuleLeafDefaults, "Add with a default proposal type in its capabilities", forgery{}, kp(func(kp *KeyPackage) {
+		kp.LeafNode.Capabilities.Proposals = append(slices.Clone(kp.LeafNode.Capabilities.Proposals), ProposalAdd)
+	}))
 	commit(RuleContextSupport, "extension that nobody supports", forgery{}, &GroupContextExtensions{Extensions{{0xf00e, nil}}})
 	commit(RuleAppComponents, "component that nobody supports", forgery{}, &GroupContextExtensions{Extensions{requiring([]ComponentID{0x8abc}, nil)}})
 	y, p := psk(forgery{noPath: true}, PreSharedKeyID{Type: PSKExternal, ID: []byte("ring"), Nonce: nonce[:nh-1]})

@@ -64,6 +64,12 @@ func (c *config) checkLeafShape(s *suite, l *LeafNode) error {
 	if !slices.Contains(caps.Versions, MLS10) || !slices.Contains(caps.CipherSuites, s.cipher) {
 		return invalid(RuleLeafSuite, "a leaf node does not list version mls10 and cipher suite %v", s.cipher)
 	}
+	if i := slices.IndexFunc(caps.Extensions, ExtensionType.isDefault); i >= 0 && !c.listedDefaults {
+		return invalid(RuleLeafDefaults, "a leaf node lists the default extension type %v", caps.Extensions[i])
+	}
+	if i := slices.IndexFunc(caps.Proposals, ProposalType.isDefault); i >= 0 && !c.listedDefaults {
+		return invalid(RuleLeafDefaults, "a leaf node lists the default proposal type %v", caps.Proposals[i])
+	}
 	if !caps.SupportsCredential(l.Credential.Type) {
 		return invalid(RuleLeafOwnCredential, "a leaf node does not list its own credential type %v", l.Credential.Type)
 	}

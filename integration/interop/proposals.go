@@ -193,7 +193,7 @@ func (s *server) ExternalSignerProposal(_ context.Context, q *mlsclient.External
 		if err != nil {
 			return nil, err
 		}
-		pub, err := mls.NewPublicGroup(&mls.Config{Limits: peersLimits}, gi, orNil(q.RatchetTree))
+		pub, err := mls.NewPublicGroup(&mls.Config{Limits: peersLimits, AllowListedDefaults: true}, gi, orNil(q.RatchetTree))
 		if err != nil {
 			return nil, err
 		}

@@ -60,7 +60,7 @@ var noGREASE bool
 func newActor() actor {
 	psks := mls.ExternalPSKs{}
 	// A script says when to commit, and may let somebody speak before.
-	return actor{cfg: &mls.Config{PSKs: psks, Limits: peersLimits, SealWithPending: true, RFCOnly: true, NoGREASE: noGREASE}, psks: psks}
+	return actor{cfg: &mls.Config{PSKs: psks, Limits: peersLimits, AllowListedDefaults: true, SealWithPending: true, RFCOnly: true, NoGREASE: noGREASE}, psks: psks}
 }
 
 // A joiner has a key package and waits for a Welcome.
