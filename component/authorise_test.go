@@ -284,3 +284,33 @@ func TestAddOfMember(t *testing.T) {
 		t.Errorf("%d proposals are pending", row.Pending)
 	}
 }
+
+// TestJoinerDeclaresOthersGone: who joins a private group from outside takes
+// nobody out of it, and nobody in.
+func TestJoinerDeclaresOthersGone(t *testing.T) {
+	s := start(t)
+	j, r := newActor(t, s, juliet, "balcony"), newActor(t, s, romeo, "orchard")
+	policy := groupdata.DefaultPolicy()
+	policy.ExternalJoin = groupdata.AnyoneJoins
+	j.g = j.newGroup(balcony, groupdata.Private, policy)
+	j.must(j.createAs(balcony, j.g))
+	gi, err := j.g.GroupInfo(&mls.GroupInfoOptions{ExternalPub: true, InlineTree: true})
+	j.must(err)
+	p, err := mls.JoinExternal(nil, gi.GroupInfo, r.me, &mls.ExternalJoinOptions{DeviceID: r.id[:]})
+	r.must(err)
+	for name, m := range map[string]*stanza.MemberChanges{
+		"removes juliet": {Removed: []stanza.MemberChange{{JID: juliet, Device: j.id}}},
+		"adds the nurse": {Added: []stanza.MemberChange{{JID: nurse, Device: j.id, KeyPackageRef: []byte("a")}}},
+	} {
+		sub := submission(p, 0)
+		sub.External, sub.Members = true, m
+		if err := r.set(balcony, sub, nil); refusal(err).Condition != stanza.BadRequest {
+			t.Errorf("a joiner %s: %v", name, err)
+		}
+	}
+	_, err = j.sendText(balcony, "still here")
+	j.must(err)
+	sub := submission(p, 0)
+	sub.External = true
+	r.must(r.set(balcony, sub, nil))
+}

@@ -41,6 +41,9 @@ func (g *group) checkPrivateCommit(r *request, st *groupState, c *submittedCommi
 			e.left = append(e.left, store.Leaver{User: user, Device: device})
 		}
 		e.joined = append(e.joined, store.Joiner{User: user, Device: device, Leaf: st.freeLeaf()})
+		if err := st.joinerDeclares(user, c.Members); err != nil {
+			return nil, nil, err
+		}
 	} else {
 		if c.msg.Private == nil {
 			return nil, nil, &stanza.InvalidMessage{Part: "message", Reason: "this group's handshakes are PrivateMessages"}
@@ -111,6 +114,40 @@ func (g *group) checkPrivateCommit(r *request, st *groupState, c *submittedCommi
 		change.Config, change.Roles = conf.encode(), roleRows(st.data.Roles, next.Roles)
 	}
 	return change, e, nil
+}
+
+// joinerDeclares holds what a joiner from outside declares against what an
+// external commit can do: it adds nobody else, and removes devices of the
+// joiner's own account and those that are leaving by themselves (RFC 9420
+// §12.4.3.2). Members can be lied to by members; a stranger must not be able to
+// cut them all off.
+func (st *groupState) joinerDeclares(user string, m *stanza.MemberChanges) error {
+	if m == nil {
+		return nil
+	}
+	if len(m.Added) > 0 {
+		return &stanza.InvalidMessage{Part: "message", Reason: "an external commit adds nobody but its sender"}
+	}
+	leaving := make(map[string]int)
+	for i := range st.pending {
+		e := &st.pending[i].entry
+		if p, err := mls.ParseMessage(e.Bytes); err == nil && p.Public != nil { // in private mode only a SelfRemove is
+			leaving[e.Sender]++
+		}
+	}
+	for _, r := range m.Removed {
+		a, err := parseAddr(r.JID)
+		if err != nil {
+			return stanza.NewError(stanza.JIDMalformed, "A removed member's address is malformed.")
+		}
+		if a.bare == user {
+			continue
+		}
+		if leaving[a.bare]--; leaving[a.bare] < 0 {
+			return &stanza.InvalidMessage{Part: "message", Reason: fmt.Sprintf("an external commit cannot remove devices of %s, who is not leaving", a.bare)}
+		}
+	}
+	return nil
 }
 
 // agreedAfter gives the state that a commit's GroupInfo announces, if it differs
