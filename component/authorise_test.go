@@ -314,3 +314,37 @@ func TestJoinerDeclaresOthersGone(t *testing.T) {
 	sub.External = true
 	r.must(r.set(balcony, sub, nil))
 }
+
+// TestPackageOfAnother: in private mode a committer says whose key package it
+// adds; that one must be its owner.
+func TestPackageOfAnother(t *testing.T) {
+	s := start(t)
+	j := newActor(t, s, juliet, "balcony")
+	n, victim := newActor(t, s, nurse, "kitchen"), newActor(t, s, "tybalt@capulet.lit", "street")
+	n.publish(3)
+	victim.publish(3)
+	victim.announce()
+	victim.must(victim.set(domain, &stanza.Block{JIDs: []string{juliet}}, nil))
+	j.g = j.newGroup(balcony, groupdata.Private, groupdata.DefaultPolicy())
+	j.must(j.createAs(balcony, j.g))
+	kps := claimed(t, j.claim(balcony, nurse))
+	ref, err := kps[0].Ref()
+	j.must(err)
+	p, err := j.g.Commit(&mls.CommitOptions{Add: kps, Wire: mls.WireFormatPrivateMessage, InlineTree: true})
+	j.must(err)
+	for name, m := range map[string]stanza.MemberChange{
+		"another account": {JID: victim.bare, Device: victim.id, KeyPackageRef: ref},
+		"another device":  {JID: nurse, Device: victim.id, KeyPackageRef: ref},
+	} {
+		sub := submission(p, 0)
+		sub.Members = &stanza.MemberChanges{Added: []stanza.MemberChange{m}}
+		if err := j.set(balcony, sub, nil); refusal(err).Condition != stanza.NotAuthorized {
+			t.Errorf("the nurse's package for %s: %v", name, err)
+		}
+	}
+	var list stanza.Groups
+	victim.must(victim.get(domain, &stanza.GroupsQuery{Device: victim.id}, &list))
+	if len(list.Items) != 0 {
+		t.Errorf("tybalt has groups: %+v", list.Items)
+	}
+}

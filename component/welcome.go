@@ -89,11 +89,12 @@ func (s *Service) checkConsent(ctx context.Context, jid, inviter string, added [
 	now := s.now()
 	err = s.store.View(ctx, func(r store.Reader) error {
 		for i, a := range added {
-			_, err := r.Claimed(a.ref, jid)
-			if homes[i] = err == nil; homes[i] {
+			// In private mode whose the package is is the committer's word.
+			c, err := r.Claimed(a.ref, jid)
+			if homes[i] = err == nil && c.User == a.user && c.Device == a.device; homes[i] {
 				continue
 			}
-			if !errors.Is(err, store.ErrNotFound) {
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 			devices, err := r.Devices(a.user, now)
