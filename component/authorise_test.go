@@ -348,3 +348,29 @@ func TestPackageOfAnother(t *testing.T) {
 		t.Errorf("tybalt has groups: %+v", list.Items)
 	}
 }
+
+// TestReInitByAnother: what a ReInit began an owner ends, and no faster member.
+func TestReInitByAnother(t *testing.T) {
+	s := start(t)
+	j, r := pair(t, s)
+	next := j.newGroup(balcony, groupdata.Public, groupdata.DefaultPolicy())
+	_, err := j.commit(balcony, mls.CommitOptions{ReInit: &mls.ReInit{GroupID: next.GroupID(), Version: mls.MLS10, CipherSuite: suite, Extensions: next.Context().Extensions}})
+	j.must(err)
+	data, err := (&groupdata.Group{JID: balcony, Name: "Balcony", Handshake: groupdata.Public}).Encode()
+	r.must(err)
+	roles, err := groupdata.NewRoles(romeo, groupdata.DefaultPolicy()).Encode()
+	r.must(err)
+	his, err := mls.NewGroup(nil, suite, next.GroupID(), r.me, &mls.GroupOptions{DeviceID: r.id[:],
+		Extensions: mls.Extensions{mls.AppData{}.With(groupdata.ComponentGroup, data).With(groupdata.ComponentRoles, roles).Extension()}})
+	r.must(err)
+	create := func(a *actor, g *mls.Group) error {
+		gi, err := g.GroupInfo(&mls.GroupInfoOptions{InlineTree: true, ExternalPub: true})
+		a.must(err)
+		return a.set(domain, &stanza.CreateGroup{Local: "balcony", Previous: j.g.GroupID(), GroupInfo: stanza.Object{Bytes: gi.Bytes()}}, nil)
+	}
+	var need *stanza.InsufficientAffiliation
+	if err := create(r, his); !errors.As(err, &need) || need.Need != stanza.RoleOwner {
+		t.Errorf("a member continues the group as its owner: %v", err)
+	}
+	j.must(create(j, next))
+}

@@ -399,6 +399,9 @@ func (g *group) replace(ctx context.Context, r *request, previous []byte, n *sto
 		return nil, stanza.NewError(stanza.UnexpectedRequest, "The group was not reinitialised: commit a ReInit proposal first.")
 	case !bytes.Equal(st.conf.ReInit, n.GroupID):
 		return nil, stanza.NewError(stanza.Conflict, "The ReInit that was committed names another group_id.")
+	case st.role(r.from.bare) != groupdata.Owner:
+		// The members would not follow, and the JID would be his all the same.
+		return nil, &stanza.InsufficientAffiliation{Need: stanza.RoleOwner}
 	}
 	// Who owned the group goes on owning it, whoever continues it.
 	conf, err := decodeConfig(n.Config)
