@@ -309,3 +309,37 @@ func TestReservations(t *testing.T) {
 		j.must(j.set(domain, &stanza.CreateGroup{Local: local, GroupInfo: stanza.Object{Bytes: gi.Bytes()}}, nil))
 	}
 }
+
+// TestQuotaIsOnesOwn: an account's quota is used up by the groups that it makes,
+// and not by those in which others call it an owner.
+func TestQuotaIsOnesOwn(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.MaxGroups = 2 })
+	tybalt := newActor(t, s, "tybalt@capulet.lit", "street")
+	create := func(a *actor, jid, friend string) error {
+		data, err := (&groupdata.Group{JID: jid, Name: "x", Handshake: groupdata.Public}).Encode()
+		a.must(err)
+		r := groupdata.NewRoles(a.bare, groupdata.DefaultPolicy())
+		if friend != "" {
+			r = r.With(friend, groupdata.Owner)
+		}
+		roles, err := r.Encode()
+		a.must(err)
+		g, err := mls.NewGroup(nil, suite, nil, a.me, &mls.GroupOptions{DeviceID: a.id[:],
+			Extensions: mls.Extensions{mls.AppData{}.With(groupdata.ComponentGroup, data).With(groupdata.ComponentRoles, roles).Extension()}})
+		a.must(err)
+		return a.createAs(jid, g)
+	}
+	for i := range 2 {
+		tybalt.must(create(tybalt, fmt.Sprintf("trap%d@%s", i, domain), juliet))
+	}
+	if err := create(tybalt, "more@"+domain, juliet); refusal(err).Condition != stanza.ResourceConstraint {
+		t.Errorf("a third group of tybalt's: %v", err)
+	}
+	j := newActor(t, s, juliet, "balcony")
+	for i := range 2 {
+		j.must(create(j, fmt.Sprintf("own%d@%s", i, domain), ""))
+	}
+	if err := create(j, "more@"+domain, ""); refusal(err).Condition != stanza.ResourceConstraint {
+		t.Errorf("a third group of juliet's: %v", err)
+	}
+}

@@ -310,8 +310,9 @@ func (s *Service) newGroup(r *request, jid addr, raw []byte) (*store.NewGroup, e
 	return n, nil
 }
 
-// checkQuota bounds the groups that an account owns. The store's list of the
-// account's groups is what counts.
+// checkQuota bounds the groups that an account owns: those that it has made,
+// and those of others in which it is an owner and has a device. Others can call
+// anybody an owner; that alone counts for nothing.
 func (s *Service) checkQuota(rd store.Reader, who addr) error {
 	limit := s.limits.MaxGroups
 	if raw, err := setting(rd, who.bare, settingQuota); err != nil {
@@ -328,7 +329,11 @@ func (s *Service) checkQuota(rd store.Reader, who addr) error {
 			return err
 		}
 		for _, g := range list {
-			if g.Affiliation == groupdata.Owner.String() {
+			counts, err := ownsGroup(rd, &g, who.bare)
+			if err != nil {
+				return err
+			}
+			if counts {
 				n++
 			}
 		}
@@ -340,6 +345,21 @@ func (s *Service) checkQuota(rd store.Reader, who addr) error {
 		}
 		after = list[len(list)-1].JID
 	}
+}
+
+func ownsGroup(rd store.Reader, g *store.UserGroup, user string) (bool, error) {
+	if g.Affiliation != groupdata.Owner.String() {
+		return false, nil
+	}
+	row, err := rd.GroupByKey(g.Key)
+	if err != nil {
+		return false, err
+	}
+	conf, err := decodeConfig(row.Config)
+	if err != nil || conf.Owner == user {
+		return err == nil, err
+	}
+	return inTreeNow(rd, g.Key, user)
 }
 
 // replaceGroup lets a new MLS group take the place of one that was
