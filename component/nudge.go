@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -39,11 +40,14 @@ type nudger struct {
 	gen atomic.Uint64
 
 	mu sync.Mutex
-	// wanted are accounts to be scheduled, with the group that asks.
-	wanted map[string]string
+	// wanted are accounts to be scheduled, with the groups that ask.
+	wanted map[string][]string
 	// known are accounts that have a nudge scheduled or outstanding, as far as
 	// this process knows: nothing need be asked for them.
 	known map[string]bool
+	// muted are groups that an account wants to hear nothing of, as far as they
+	// have asked.
+	muted map[string][]string
 	wake  chan struct{}
 }
 
@@ -58,7 +62,7 @@ const (
 const knownMax = 200_000
 
 func newNudger(s *Service) *nudger {
-	n := &nudger{s: s, wanted: make(map[string]string), known: make(map[string]bool), wake: make(chan struct{}, 1)}
+	n := &nudger{s: s, wanted: make(map[string][]string), known: make(map[string]bool), muted: make(map[string][]string), wake: make(chan struct{}, 1)}
 	n.gen.Store(1) // zero is what no group has scheduled
 	return n
 }
@@ -73,12 +77,7 @@ func (n *nudger) absent(jid string, st *groupState) {
 	defer n.mu.Unlock()
 	all := true
 	for _, user := range st.absent {
-		if n.knows(user) {
-			continue
-		}
-		if len(n.wanted) < knownMax {
-			n.wanted[user] = jid
-		} else {
+		if !n.knows(user, jid) && !n.want(user, jid) {
 			all = false
 		}
 	}
@@ -95,15 +94,30 @@ func (n *nudger) schedule(user, jid string) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.knows(user) {
-		n.wanted[user] = jid
+	if !n.knows(user, jid) {
+		n.want(user, jid)
 		n.signal()
 	}
 }
 
-// knows reports whether an account needs no nudge, under mu. Where other
-// processes serve the account, too, only the store knows.
-func (n *nudger) knows(user string) bool { return n.known[user] && !n.s.store.Shared() }
+// want notes, under mu, that a group asks for an account, and reports whether
+// there was room.
+func (n *nudger) want(user, jid string) bool {
+	list, ok := n.wanted[user]
+	if !ok && len(n.wanted) >= knownMax {
+		return false
+	}
+	if !slices.Contains(list, jid) {
+		n.wanted[user] = append(list, jid)
+	}
+	return true
+}
+
+// knows reports whether an account needs no nudge for a group, under mu. Where
+// other processes serve the account, too, only the store knows.
+func (n *nudger) knows(user, jid string) bool {
+	return !n.s.store.Shared() && (n.known[user] || slices.Contains(n.muted[user], jid))
+}
 
 func (n *nudger) signal() {
 	select {
@@ -117,6 +131,7 @@ func (n *nudger) synced(user string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.known, user)
+	delete(n.muted, user)
 	delete(n.wanted, user)
 	n.gen.Add(1)
 }
@@ -146,33 +161,46 @@ func (n *nudger) run(ctx context.Context) {
 			}
 			t.Stop()
 		case <-tick.C:
-			n.s.guard("nudges", func() { n.deliver(ctx) })
+			n.s.guard("nudges", func() {
+				n.flush(ctx) // what could not be written the last time
+				n.deliver(ctx)
+			})
 		}
 	}
 }
 
-// flush writes the wanted nudges into the store.
+// flush writes the wanted nudges into the store. What the store refuses stays
+// wanted.
 func (n *nudger) flush(ctx context.Context) {
 	n.mu.Lock()
 	wanted := n.wanted
-	n.wanted = make(map[string]string)
+	n.wanted = make(map[string][]string)
 	n.mu.Unlock()
-	if len(wanted) == 0 {
-		return
-	}
 	now := n.s.now()
-	users := make([]string, 0, len(wanted))
-	for user := range wanted {
-		users = append(users, user)
-	}
-	for chunk := range slices.Chunk(users, 500) {
+	for chunk := range slices.Chunk(slices.Collect(maps.Keys(wanted)), 500) {
+		// Known before they are: whoever synchronises in the meantime is not any more.
+		n.mu.Lock()
+		if len(n.known)+len(n.muted)+len(chunk) > knownMax {
+			clear(n.known)
+			clear(n.muted)
+		}
+		for _, user := range chunk {
+			n.known[user] = true
+		}
+		n.mu.Unlock()
+		var muted []string
 		err := n.s.store.Update(ctx, func(tx store.Tx) error {
+			muted = muted[:0]
 			for _, user := range chunk {
 				p, err := nudgePrefs(tx, user)
 				if err != nil {
 					return err
 				}
-				if p != nil && (p.Mode == stanza.NudgeNone || slices.Contains(p.Muted, wanted[user])) {
+				if p != nil && p.Mode == stanza.NudgeNone {
+					continue
+				}
+				if p != nil && !slices.ContainsFunc(wanted[user], func(jid string) bool { return !slices.Contains(p.Muted, jid) }) {
+					muted = append(muted, user)
 					continue
 				}
 				if _, err := tx.ScheduleNudge(user, now.Add(n.delay())); err != nil {
@@ -183,17 +211,29 @@ func (n *nudger) flush(ctx context.Context) {
 		})
 		if err != nil {
 			n.s.log.Warn("cannot schedule nudges", "error", err)
-			n.gen.Add(1) // the groups ask again
+			n.mu.Lock()
+			for _, user := range chunk {
+				delete(n.known, user)
+			}
+			for user, list := range wanted {
+				for _, jid := range list {
+					n.want(user, jid)
+				}
+			}
+			n.mu.Unlock()
 			return
 		}
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if len(n.known)+len(users) > knownMax {
-		clear(n.known)
-	}
-	for _, user := range users {
-		n.known[user] = true
+		n.mu.Lock()
+		for _, user := range muted {
+			if n.known[user] {
+				n.muted[user] = append(n.muted[user], wanted[user]...)
+				delete(n.known, user)
+			}
+		}
+		n.mu.Unlock()
+		for _, user := range chunk {
+			delete(wanted, user)
+		}
 	}
 }
 

@@ -204,3 +204,31 @@ func TestShutdownDrains(t *testing.T) {
 		}
 	}
 }
+
+// TestMutedAndOther: who has muted one group is still called for another.
+func TestMutedAndOther(t *testing.T) {
+	for _, together := range []bool{false, true} {
+		s := start(t)
+		j, r := pair(t, s)
+		const orchard = "orchard@" + domain
+		k := newActor(t, s, nurse, "kitchen")
+		k.create(orchard)
+		k.add(orchard, romeo)
+		r.must(r.set(domain, &stanza.Nudges{Mode: stanza.NudgePush, Muted: []string{balcony}}, nil))
+		r.leaveSession()
+		r.get(domain, &stanza.Ping{}, nil)
+		if together { // both before the first is looked at
+			_, err := k.sendText(orchard, "come")
+			k.must(err)
+		}
+		_, err := j.sendText(balcony, "psst")
+		j.must(err)
+		if !together {
+			time.Sleep(300 * time.Millisecond)
+			_, err := k.sendText(orchard, "come")
+			k.must(err)
+		}
+		s.box(romeo).take(t, "<nudge")
+		s.stop()
+	}
+}
