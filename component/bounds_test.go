@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -342,4 +343,40 @@ func TestQuotaIsOnesOwn(t *testing.T) {
 	if err := create(j, "more@"+domain, ""); refusal(err).Condition != stanza.ResourceConstraint {
 		t.Errorf("a third group of juliet's: %v", err)
 	}
+}
+
+// TestPresencesThatWait: what waits behind a store that hangs is bounded, and
+// does not count against others.
+func TestPresencesThatWait(t *testing.T) {
+	f := &faulty{}
+	s := start(t, func(c *component.Config) {
+		f.Store = c.Store
+		c.Store, c.Limits.MaxInFlight = f, 4<<20
+		c.Limits.Bytes = component.Rate{PerSecond: -1}
+	})
+	gate := make(chan struct{})
+	f.hang.Store(&gate)
+	var once sync.Once
+	free := func() { once.Do(func() { f.hang.Store(nil); close(gate) }) }
+	defer free()
+	m := newActor(t, s, mallory, "x")
+	h := stanza.Header{Kind: stanza.Presence, From: m.full, To: domain}
+	open := string(h.Append(nil, &stanza.Session{Device: m.id}))
+	s.write(open)
+	fill := strings.Repeat("y", 400_000)
+	for _, typ := range []string{"unavailable", "error", "unsubscribed"} {
+		for range 20 {
+			s.write("<presence type='" + typ + "' from='" + m.full + "' to='" + domain + "'><status>" + fill + "</status></presence>")
+		}
+	}
+	for range 20 {
+		s.write(strings.Replace(open, "</presence>", "<status>"+fill+"</status></presence>", 1))
+	}
+	j := newActor(t, s, juliet, "balcony")
+	j.must(j.get(domain, &stanza.VersionQuery{}, nil))
+	if n := s.Stats().InFlight; n > 4<<20 {
+		t.Errorf("%d bytes wait", n)
+	}
+	free()
+	s.box(m.full).take(t, "<presence", "type='error'", "resource-constraint")
 }

@@ -23,10 +23,18 @@ func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from
 		if to.local != "" {
 			return false // a session is with the service: who leaves a "room" stays
 		}
-		return s.sessionWork(parser, from, size, func(ctx context.Context) { s.endSession(ctx, from) })
+		// Of these nothing is kept but the address: they are not limited.
+		s.sessionWork(nil, from, 0, func(ctx context.Context) { s.endSession(ctx, from) })
+		return false
 	case stanza.TypeUnsubscribed:
-		// The account is gone, or wants no more of us: its nudges end.
-		return s.sessionWork(parser, from, size, func(ctx context.Context) { s.forgetContact(ctx, from) })
+		// The account is gone, or wants no more of us: its nudges end. That is a
+		// transaction, also for one who never had any.
+		if wait := s.rates.request(from, s.local(from), int(size)); wait > 0 {
+			s.metrics.limited.WithLabelValues("requests").Inc()
+			return false
+		}
+		s.sessionWork(nil, from, 0, func(ctx context.Context) { s.forgetContact(ctx, from) })
+		return false
 	case "":
 	default:
 		return false // subscriptions and probes: we have no presence to share
@@ -59,6 +67,10 @@ func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from
 			err = &stanza.RetryAfter{After: wait}
 		}
 	}
+	if err == nil && s.inFlight.Load()+size > s.limits.MaxInFlight {
+		s.metrics.dropped.WithLabelValues("in-flight").Inc()
+		err = &stanza.RetryAfter{After: 2 * time.Second}
+	}
 	if err != nil {
 		s.refusePresence(&st, err)
 		return false
@@ -78,14 +90,17 @@ func (s *Service) refusePresence(st *stanza.Stanza, err error) {
 
 var verbSession = &verb{name: "session"}
 
-// sessionWork queues work behind earlier requests of the same account.
+// sessionWork queues work behind earlier requests of the same account. The
+// parser, if not nil, is in use until it is done.
 func (s *Service) sessionWork(parser *stanza.Parser, from addr, size int64, f func(ctx context.Context)) bool {
 	s.requests.Add(1)
 	s.inFlight.Add(size)
 	ok := s.workers.submit(from.bare, func() {
 		defer func() {
 			s.inFlight.Add(-size)
-			parsers.Put(parser)
+			if parser != nil {
+				parsers.Put(parser)
+			}
 			s.requests.Add(-1)
 		}()
 		s.guard("session", func() {
