@@ -380,3 +380,30 @@ func TestPresencesThatWait(t *testing.T) {
 	free()
 	s.box(m.full).take(t, "<presence", "type='error'", "resource-constraint")
 }
+
+// TestUploadsAreWork: a large upload that is named again and again is paid for
+// each time, as if it came again.
+func TestUploadsAreWork(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.Bytes = component.Rate{PerSecond: 0.001, Burst: 1_000_000} })
+	j, _ := pair(t, s)
+	_ = j
+	m := newActor(t, s, "tybalt@capulet.lit", "x")
+	big := make([]byte, 90_000)
+	for at := 0; at < len(big); at += 30_000 {
+		m.must(m.set(domain, &stanza.Stage{ID: "u", Part: stanza.StageWelcome, Offset: uint64(at), Total: uint64(len(big)), SHA256: stanza.MessageRef(big), Bytes: big[at : at+30_000]}, nil))
+	}
+	p := j.pending(mls.CommitOptions{ForcePath: true})
+	got := 0
+	for range 30 {
+		c := submission(p, 1)
+		c.Welcome = stanza.Object{Stage: "u"}
+		err := m.set(balcony, c, nil)
+		if refusal(err).Condition == stanza.ResourceConstraint {
+			break
+		}
+		got++
+	}
+	if got > 12 {
+		t.Errorf("an upload was read %d times", got)
+	}
+}

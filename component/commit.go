@@ -121,7 +121,20 @@ func (s *Service) object(r *request, o stanza.Object, part stanza.StagePart, c *
 		return o.Bytes, nil
 	}
 	var b []byte
-	err := s.store.View(r.ctx, func(rd store.Reader) (err error) {
+	err := s.store.View(r.ctx, func(rd store.Reader) error {
+		// Reading and parsing it is as much work as if it came again: it counts
+		// among the bytes that the account may send.
+		p, err := rd.UploadProgress(r.from.bare, o.Stage, s.now())
+		if err != nil {
+			return err
+		}
+		if p.Part != string(part) {
+			p.Total = int64(s.limits.MaxArtifact) // another part of that id, which is to be of one
+		}
+		if wait := s.rates.bytes.take(r.from.bare, int(p.Total), s.now()); wait > 0 {
+			s.metrics.limited.WithLabelValues("requests").Inc()
+			return &stanza.RetryAfter{After: wait}
+		}
 		b, err = rd.Upload(r.from.bare, o.Stage, string(part), s.now())
 		return err
 	})

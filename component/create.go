@@ -273,6 +273,10 @@ func (s *Service) newGroup(r *request, jid addr, raw []byte) (*store.NewGroup, e
 	if st.Roles.Of(r.from.bare, true) != groupdata.Owner {
 		return bad("its roles component must make the creator, %s, an owner", r.from.bare)
 	}
+	// A leaf fits a key package. More is not worth its verification.
+	if n := len(gi.RatchetTree()); n > s.limits.MaxKeyPackageBytes {
+		return bad("its tree has %d bytes, one leaf has at most %d", n, s.limits.MaxKeyPackageBytes)
+	}
 	pub, err := mls.NewPublicGroup(s.mlsConf, gi, nil)
 	if err != nil {
 		e := &stanza.InvalidMessage{Part: "group-info", Reason: bound(err.Error(), 256)}
