@@ -214,3 +214,77 @@ func checkIntegrity(t *testing.T, s *Store) {
 		t.Errorf("integrity check: %q, %v", ok, err)
 	}
 }
+
+// TestRestoredBesideOldLog: a backup that is put in the place of a store which
+// was killed must not get that store's log on top.
+func TestRestoredBesideOldLog(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "ds.db")
+	s := openTest(t, path)
+	set(t, s, "before")
+	if err := s.Backup(t.Context(), path+".bak"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 {
+		set(t, s, fmt.Sprint("after ", i))
+	}
+	restored := filepath.Join(dir, "restored.db")
+	for from, to := range map[string]string{path + ".bak": restored, path + "-wal": restored + "-wal"} {
+		b, err := os.ReadFile(from)
+		if err != nil || len(b) == 0 {
+			t.Fatal(len(b), err)
+		}
+		if err := os.WriteFile(to, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Open(t.Context(), restored, Options{}); err == nil || !strings.Contains(err.Error(), "restored.db-wal") {
+		t.Fatalf("opening a backup beside another file's log: %v", err)
+	}
+	if err := os.Remove(restored + "-wal"); err != nil {
+		t.Fatal(err)
+	}
+	r := openTest(t, restored)
+	checkIntegrity(t, r)
+	if !has(t, r, "before") || has(t, r, "after 0") {
+		t.Error("the restored store is not the backup")
+	}
+}
+
+// TestMovedAway: what is written into a file that has no name any more would be
+// lost, so it is refused until the file is back.
+func TestMovedAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ds.db")
+	s := openTest(t, path)
+	set(t, s, "a")
+	write := func() error {
+		return s.Update(t.Context(), func(tx store.Tx) error { return tx.SetSetting("", "b", []byte("x")) })
+	}
+	read := func() error { return s.View(t.Context(), func(store.Reader) error { return nil }) }
+	gone := func(what string) {
+		t.Helper()
+		if err := write(); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a write to a file %s: %v", what, err)
+		}
+		if err := read(); !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("a read of a file %s: %v", what, err)
+		}
+	}
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	gone("that was moved")
+	if err := os.WriteFile(path, []byte("a backup"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gone("that was replaced")
+	if err := os.Rename(path+".old", path); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(); err != nil {
+		t.Errorf("a write to a file that is back: %v", err)
+	}
+	if !has(t, s, "b") {
+		t.Error("what was written is gone")
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -44,6 +45,7 @@ type Options struct {
 // A Store is a store.Store in a file.
 type Store struct {
 	path     string
+	file     fs.FileInfo // the file that was opened; nil: not looked at again
 	readOnly bool
 
 	lock *sqlite.Conn // holds FILE.lock
@@ -120,6 +122,12 @@ func open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	if err := private(path); err != nil {
 		return nil, err
 	}
+	if err := ownLog(path); err != nil {
+		return nil, err
+	}
+	if s.file, err = os.Stat(path); err != nil {
+		return nil, err
+	}
 	if s.w, err = s.openWriter(); err != nil {
 		return nil, err
 	}
@@ -175,6 +183,43 @@ func private(path string) error {
 	return nil
 }
 
+// ownLog refuses a file whose write-ahead log is that of another one: a backup,
+// which is complete by itself, was put in the place of a store that had been
+// killed. SQLite would apply the log to whatever it finds.
+func ownLog(path string) error {
+	info, err := os.Stat(path + "-wal")
+	if err != nil || info.Size() == 0 {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	const readVersion = 19 // of the header: 2 if the file is in WAL mode
+	var head [readVersion + 1]byte
+	if _, err := io.ReadFull(f, head[:]); err != nil || head[readVersion] == 2 {
+		return nil // what else may be wrong with it SQLite finds out
+	}
+	return fmt.Errorf("%s-wal is the log of another file. If this is a restored backup, remove %s-wal and %s-shm first", path, path, path)
+}
+
+// inPlace fails when the path does not lead to the store's file any more:
+// what is written there would be gone when the process ends.
+func (s *Store) inPlace() error {
+	if s.file == nil {
+		return nil
+	}
+	now, err := os.Stat(s.path)
+	switch {
+	case err == nil && os.SameFile(s.file, now), err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil:
+		err = errors.New("another file is in its place")
+	}
+	return fmt.Errorf("%w: the file was moved or deleted while it was in use; put it back, or stop the service first: %w", store.ErrUnavailable, err)
+}
+
 // openWriter opens the connection that writes.
 func (s *Store) openWriter() (*conn, error) {
 	c, err := sqlite.OpenConn(s.path, sqlite.OpenReadWrite)
@@ -228,6 +273,9 @@ func (s *Store) withReader(ctx context.Context, f func(*conn) error) (err error)
 	case c = <-s.readers:
 	}
 	defer func() { s.readers <- c }()
+	if err := s.inPlace(); err != nil {
+		return err
+	}
 	if c == nil {
 		raw, err := sqlite.OpenConn(s.path, sqlite.OpenReadOnly)
 		if err != nil {

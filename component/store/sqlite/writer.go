@@ -256,6 +256,9 @@ func guard(f func(store.Tx) error, tx *relational.Tx) (err error) {
 // begin opens a transaction. After a failure that left the connection unusable
 // it opens a new one.
 func (s *Store) begin() error {
+	if err := s.inPlace(); err != nil {
+		return err
+	}
 	if s.w == nil {
 		w, err := s.openWriter()
 		if err != nil {
