@@ -274,6 +274,7 @@ func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanz
 
 // afterCommit brings the cached state up to date and tells everybody.
 func (g *group) afterCommit(r *request, st *groupState, c *submittedCommit, e *commitEffect, change *store.Commit, acc store.Accepted, entry *store.Entry, next func(*groupState)) {
+	g.s.missed.spoke(g.jid, acc.Seq, r.from.full, g.s.now())
 	old := g.recipients(r.ctx, st)
 	leavers := st.leavers()
 	head, tail := g.s.envelope(g.jid, entry)

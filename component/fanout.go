@@ -56,6 +56,9 @@ func (st *groupState) listening() map[string][]leafDevice {
 // the accounts that have none. extra are further full JIDs: devices that the
 // entry removes get it as their last one.
 func (g *group) fanout(ctx context.Context, st *groupState, e *store.Entry, skip string, extra []string) {
+	if e.Seq != 0 && e.Kind != store.KindControl {
+		g.s.missed.spoke(g.jid, e.Seq, skip, g.s.now())
+	}
 	to := g.recipients(ctx, st)
 	head, tail := g.s.envelope(g.jid, e)
 	g.s.deliver(ctx, head, tail, to, escapeAttr(skip), extra)

@@ -119,6 +119,14 @@ func (n *nudger) knows(user, jid string) bool {
 	return !n.s.store.Shared() && (n.known[user] || slices.Contains(n.muted[user], jid))
 }
 
+// called reports whether an account has a nudge scheduled or outstanding, as far
+// as this process knows.
+func (n *nudger) called(user string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.knows(user, "")
+}
+
 func (n *nudger) signal() {
 	select {
 	case n.wake <- struct{}{}:

@@ -358,7 +358,7 @@ func (s *Service) receiveMessage(st *stanza.Stanza, from, to addr, size int) {
 	switch st.Type {
 	case stanza.TypeError:
 		s.multi.refused(s, from.bare, st.ID)
-		s.sessionBounced(from, st)
+		s.sessionBounced(from, to, st)
 	case stanza.TypeHeadline:
 	default:
 		if wait := s.rates.request(from, s.local(from), size); wait > 0 {

@@ -138,6 +138,7 @@ type Service struct {
 	rates    *rates
 	keys     *senderKeys
 	nudger   *nudger
+	missed   missed
 	settings *settingsCache
 	multi    multicast
 	homes    homeCache

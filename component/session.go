@@ -24,7 +24,7 @@ func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from
 			return false // a session is with the service: who leaves a "room" stays
 		}
 		// Of these nothing is kept but the address: they are not limited.
-		s.sessionWork(nil, from, 0, func(ctx context.Context) { s.endSession(ctx, from) })
+		s.sessionWork(nil, from, 0, func(ctx context.Context) { s.sessionOver(ctx, from, "") })
 		return false
 	case stanza.TypeUnsubscribed:
 		// The account is gone, or wants no more of us: its nudges end. That is a
@@ -210,35 +210,36 @@ func tooManyDevices(limit int) error {
 	return stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("An account has at most %d devices here. Retract the key packages of one that is no longer used.", limit))
 }
 
-// endSession ends the session of a full JID, or all sessions of a bare one.
-func (s *Service) endSession(ctx context.Context, from addr) {
-	jids := []string{from.full}
-	if from.resource == "" {
-		jids = nil
-		for _, sess := range s.sessions.of(ctx, from.bare) {
-			jids = append(jids, sess.jid)
-		}
+// endSession ends the session of a full JID, or all sessions of a bare one, and
+// gives their devices.
+func (s *Service) endSession(ctx context.Context, from addr) (devices []string) {
+	if !s.sessions.maybe(from) {
+		return nil
 	}
-	for _, jid := range jids {
-		// Another process may have opened it. Looking is cheaper than a
-		// transaction, and strangers can make us do it.
-		if !s.sessions.drop(jid) && (!s.sessions.shared || s.sessions.device(ctx, addr{full: jid, bare: from.bare}) == "") {
+	// Another process may have opened it. Looking is cheaper than a
+	// transaction, and strangers can make us do it.
+	for _, sess := range s.sessions.of(ctx, from.bare) {
+		if from.resource != "" && sess.jid != from.full {
 			continue
 		}
-		err := s.store.Update(ctx, func(tx store.Tx) error { return tx.DeleteSession(jid) })
+		devices = append(devices, sess.device)
+		s.sessions.drop(sess.jid)
+		err := s.store.Update(ctx, func(tx store.Tx) error { return tx.DeleteSession(sess.jid) })
 		if err != nil {
 			s.log.Warn("cannot end a session", "error", err)
 		}
 	}
+	return devices
 }
 
 // sessionBounced ends the session whose event came back. It only ever ends
 // sessions of the account that the bounce comes from.
-func (s *Service) sessionBounced(from addr, st *stanza.Stanza) {
+func (s *Service) sessionBounced(from, to addr, st *stanza.Stanza) {
 	e := st.Err()
-	if e == nil || from.resource == "" || !s.sessions.maybe(from) {
+	if e == nil || from.resource == "" || !s.sessions.maybe(from) && s.missed.leftLately(from.bare, s.now()) == nil {
 		return
 	}
+	group := bouncedFrom(to)
 	switch e.Condition {
 	case stanza.ServiceUnavailable, stanza.RecipientUnavailable, stanza.ItemNotFound, stanza.Gone, stanza.RemoteServerNotFound, stanza.RemoteServerTimeout:
 	default:
@@ -248,7 +249,7 @@ func (s *Service) sessionBounced(from addr, st *stanza.Stanza) {
 		s.guard("session", func() {
 			ctx, cancel := context.WithTimeout(s.base, requestTimeout)
 			defer cancel()
-			s.endSession(ctx, from)
+			s.sessionOver(ctx, from, group)
 		})
 	})
 }
@@ -332,5 +333,6 @@ func (s *Service) endSilent(ctx context.Context, asked store.Session) {
 	}
 	if gone {
 		s.sessions.drop(asked.JID)
+		s.callMissed(ctx, asked.User, []string{asked.Device}, "", resumeGrace+missedWindow)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -231,4 +232,87 @@ func TestMutedAndOther(t *testing.T) {
 		s.box(romeo).take(t, "<nudge")
 		s.stop()
 	}
+}
+
+// TestMissedEvent: an event that went to a session which had ended, and nobody
+// knew yet, calls its account after all.
+func TestMissedEvent(t *testing.T) {
+	var ahead atomic.Int64
+	s := start(t, func(c *component.Config) {
+		c.Time = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	j, r := pair(t, s)
+	gone := func(a *actor) {
+		a.leaveSession()
+		a.get(domain, &stanza.Ping{}, nil)
+	}
+	called := func(name string, want bool) {
+		t.Helper()
+		wait := 1500 * time.Millisecond
+		if want {
+			wait = patience
+		}
+		if _, got := s.box(romeo).tryTake(wait, "<nudge"); got != want {
+			t.Errorf("%s: called is %v", name, got)
+		}
+	}
+	say := func(a *actor) {
+		t.Helper()
+		a.must(a.set(balcony, &stanza.Ack{Device: a.id, Seq: 1 << 40}, nil)) // all that was there
+		_, err := a.sendText(balcony, "x")
+		a.must(err)
+	}
+	bounce := func(to string) {
+		s.write("<message type='error' from='" + r.full + "' to='" + to + "'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+		r.get(domain, &stanza.Ping{}, nil)
+	}
+	read := func() { r.must(r.set(balcony, &stanza.Ack{Device: r.id, Seq: 1 << 40}, nil)) }
+
+	say(j)
+	gone(r)
+	called("he has read nothing of it", true)
+
+	r.announce()
+	read()
+	gone(r)
+	called("he has read it", false)
+
+	r.announce()
+	say(r)
+	gone(r)
+	called("he said it himself", false)
+
+	r.announce()
+	say(j)
+	say(r)
+	read()
+	ahead.Add(int64(time.Minute))
+	say(j)
+	ahead.Add(int64(time.Minute))
+	gone(r)
+	called("it was long ago", false)
+
+	r.announce()
+	say(j)
+	ahead.Add(int64(5 * time.Minute))
+	bounce(domain)
+	called("something came back that was no event", false)
+	r.announce()
+	bounce(balcony)
+	called("it comes back after long", true)
+
+	r.announce()
+	ahead.Add(int64(time.Minute))
+	gone(r)
+	bounce(balcony)
+	called("it comes back after the end", true)
+
+	r.announce()
+	read()
+	other := *r
+	other.full += "2"
+	other.announce()
+	say(j)
+	gone(r)
+	called("another session is there", false)
 }
