@@ -228,12 +228,18 @@ func (s *Service) removeIdle(ctx context.Context) {
 	before := s.now().Add(-s.limits.IdleDevice)
 	var list []store.IdleMember
 	err := s.store.View(ctx, func(rd store.Reader) (err error) {
-		list, err = rd.IdleMembers(before, dueBatch)
+		list, err = rd.IdleMembers(before, s.idleAfter, dueBatch)
 		return err
 	})
 	if err != nil {
 		s.log.Warn("cannot look for idle devices", "error", err)
 		return
+	}
+	// Many stay where they are, in groups where nobody is there to remove them,
+	// or the service has no say: the next time it is the turn of others.
+	s.idleAfter = store.IdleMember{}
+	if len(list) == dueBatch {
+		s.idleAfter = list[len(list)-1]
 	}
 	for _, m := range list {
 		s.groups.run(m.JID, func(ctx context.Context, g *group) {

@@ -5,6 +5,7 @@ package component_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -486,5 +487,36 @@ func TestIdleDevice(t *testing.T) {
 	alone.must(alone.get("kitchen@"+domain, &stanza.LogQuery{Device: alone.id}, &log))
 	if len(log.Entries) != 0 {
 		t.Errorf("the only member of a group is proposed for removal: %+v", log.Entries)
+	}
+}
+
+// TestIdleBehindOthers: devices whose removal nobody can commit, such as the only
+// ones of their groups, do not stand in the way of those whose removal somebody can.
+func TestIdleBehindOthers(t *testing.T) {
+	var ahead atomic.Int64
+	s := start(t, func(c *component.Config) {
+		c.Time = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		c.Limits.MaxGroups = 1000
+	})
+	alone := newActor(t, s, nurse, "kitchen")
+	for i := range 260 {
+		jid := fmt.Sprintf("g%d@%s", i, domain)
+		alone.must(alone.createAs(jid, alone.newGroup(jid, groupdata.Public, groupdata.DefaultPolicy())))
+	}
+	ahead.Store(int64(time.Minute))
+	j, r := pair(t, s)
+	r.leaveSession()
+	r.get(domain, &stanza.Ping{}, nil)
+	ahead.Store(int64(400 * 24 * time.Hour))
+	j.must(j.set(balcony, &stanza.Ack{Device: j.id, Seq: 1}, nil))
+	for range 3 {
+		s.RemoveIdle(context.Background())
+	}
+	if d, _ := j.event(balcony, "proposal"); d.Seq != 2 {
+		t.Errorf("the removal is entry %d", d.Seq)
+	}
+	s.RemoveIdle(context.Background()) // from the beginning again: nothing happens twice
+	if raw, ok := j.box().tryTake(300*time.Millisecond, "kind='proposal'"); ok {
+		t.Errorf("proposed twice: %s", raw)
 	}
 }

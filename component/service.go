@@ -145,6 +145,8 @@ type Service struct {
 	trees    treeCache
 	due      chan struct{} // has room for one: welcomes fell due
 
+	idleAfter store.IdleMember // where the search for idle devices goes on
+
 	started  atomic.Pointer[time.Time] // nil until Run
 	inFlight atomic.Int64              // bytes
 	requests atomic.Int64              // under way

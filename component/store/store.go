@@ -105,8 +105,8 @@ type Reader interface {
 	// Member returns one device's place in a group, removed or not.
 	Member(key GroupKey, user, device string) (Member, error)
 	// IdleMembers lists devices that are in a group's tree and were last seen
-	// before the given time, longest ago first.
-	IdleMembers(before time.Time, limit int) ([]IdleMember, error)
+	// before the given time, longest ago first, beginning behind after.
+	IdleMembers(before time.Time, after IdleMember, limit int) ([]IdleMember, error)
 	// Affiliation returns a user's affiliation with a group, "" if none.
 	Affiliation(key GroupKey, user string) (string, error)
 	// Affiliations lists a group's affiliations by user, beginning behind after.

@@ -241,7 +241,10 @@ func testMembers(t *testing.T, w *world) {
 		if of, err = r.MembersOf(g.Key, mallory); len(of) != 0 || err != nil {
 			t.Errorf("mallory's devices: %+v, %v", of, err)
 		}
-		idle, err := r.IdleMembers(noon.Add(time.Hour), 0)
+		idle, err := r.IdleMembers(noon.Add(time.Hour), store.IdleMember{}, 0)
+		if rest, err := r.IdleMembers(noon.Add(time.Hour), idle[0], 0); err != nil || len(rest) != 1 || rest[0].Member != idle[1].Member {
+			t.Errorf("idle behind juliet: %+v, %v", rest, err)
+		}
 		if len(idle) != 2 || idle[0].JID != balcony || idle[0].Key != g.Key || idle[0].User != juliet || idle[1].Device != "r2" {
 			t.Errorf("idle: %+v, want juliet and romeo's second", idle)
 		}

@@ -92,8 +92,9 @@ func (t *Tx) Member(key store.GroupKey, user, device string) (store.Member, erro
 }
 
 // IdleMembers implements store.Reader.
-func (t *Tx) IdleMembers(before time.Time, n int) ([]store.IdleMember, error) {
-	return t.idle(`WHERE m.removed = 0 AND m.seen < $1 ORDER BY m.seen, m.gid, m.leaf LIMIT $2`, Millis(before), limit(n, 100))
+func (t *Tx) IdleMembers(before time.Time, after store.IdleMember, n int) ([]store.IdleMember, error) {
+	return t.idle(`WHERE m.removed = 0 AND m.seen < $1 AND (m.seen, m.gid, m.leaf) > ($2, $3, $4) ORDER BY m.seen, m.gid, m.leaf LIMIT $5`,
+		Millis(before), Millis(after.Seen), int64(after.Key), int64(after.Leaf), limit(n, 100))
 }
 
 func (t *Tx) idle(where string, args ...any) ([]store.IdleMember, error) {
