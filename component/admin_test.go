@@ -187,3 +187,22 @@ func TestMaintenanceEnds(t *testing.T) {
 	ahead.Store(int64(6 * time.Minute))
 	j.must(j.get(domain, &stanza.CountQuery{}, nil))
 }
+
+// TestReportsAreBounded: an account's reports wait for the operator, and there is
+// an end of them.
+func TestReportsAreBounded(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.Reports = component.Rate{PerSecond: -1} })
+	j, r := pair(t, s)
+	n := 0
+	for ; n < 200; n++ {
+		err := j.set(balcony, &stanza.Report{Kind: stanza.ReportAbuse, Seq: 1, Text: "again"}, nil)
+		if refusal(err).Condition == stanza.ResourceConstraint {
+			break
+		}
+		j.must(err)
+	}
+	if n != 100 {
+		t.Errorf("%d reports were taken", n)
+	}
+	r.must(r.set(balcony, &stanza.Report{Kind: stanza.ReportAbuse, Seq: 1, Text: "she spams"}, nil))
+}

@@ -128,6 +128,9 @@ const (
 	claimUsers = 200
 	// reportText bounds the words of a report.
 	reportText = 4 << 10
+	// reportsKept bounds the reports of an account that wait for the operator: each
+	// comes with evidence and the entry that it names.
+	reportsKept = 100
 	// destroyReason bounds the reason of a destruction.
 	destroyReason = 1 << 10
 	// listMax bounds the lines of a page that lists (groups, affiliations).

@@ -5,6 +5,7 @@ package component
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/stanza"
@@ -74,9 +75,12 @@ func report(s *Service, r *request) (stanza.Payload, error) {
 		if reason == "" {
 			reason = string(in.Kind)
 		}
-		id, err = tx.AddReport(&store.Report{Stamp: s.stamp(), Reporter: r.from.bare, Group: r.to.bare, Seq: in.Seq, Reason: reason, Text: in.Text, Evidence: raw})
+		id, err = tx.AddReport(&store.Report{Stamp: s.stamp(), Reporter: r.from.bare, Group: r.to.bare, Seq: in.Seq, Reason: reason, Text: in.Text, Evidence: raw}, reportsKept)
 		return err
 	})
+	if errors.Is(err, store.ErrQuota) {
+		return nil, &stanza.Error{Type: stanza.ErrorWait, Condition: stanza.ResourceConstraint, Text: fmt.Sprintf("%d reports of yours wait for the operator.", reportsKept)}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -276,8 +276,9 @@ type Tx interface {
 	// none). Else it fails with a [ConflictError].
 	SwapSetting(owner, name string, old, value []byte) error
 
-	// AddReport stores a report and returns its id.
-	AddReport(r *Report) (int64, error)
+	// AddReport stores a report and returns its id. It fails with [ErrQuota]
+	// where the reporter has so many already; zero means any number.
+	AddReport(r *Report, most int) (int64, error)
 	// DeleteReport removes a report; it is no error if there is none.
 	DeleteReport(id int64) error
 

@@ -390,11 +390,12 @@ func testReports(t *testing.T, w *world) {
 	b := a
 	b.Reporter = romeo
 	w.update(func(tx store.Tx) (err error) {
-		if a.ID, err = tx.AddReport(&a); err == nil {
-			b.ID, err = tx.AddReport(&b)
+		if a.ID, err = tx.AddReport(&a, 1); err == nil {
+			b.ID, err = tx.AddReport(&b, 1)
 		}
 		return err
 	})
+	w.fails(store.ErrQuota, func(tx store.Tx) error { _, err := tx.AddReport(&a, 1); return err })
 	w.view(func(r store.Reader) error {
 		rs, err := r.Reports(0, 0)
 		w.same("reports", rs, []store.Report{a, b})

@@ -35,7 +35,7 @@ func WriteFixture(t *testing.T, s store.Store) {
 	w.update(func(tx store.Tx) error {
 		_, err := tx.ScheduleNudge(romeo, noon)
 		_, err2 := tx.Stage(chunk([]byte("whole"), 0, 5), 10)
-		_, err3 := tx.AddReport(&store.Report{Stamp: noon, Reporter: juliet, Group: balcony, Seq: 1, Reason: "spam", Text: "it's", Evidence: []byte{0, 39, 255}})
+		_, err3 := tx.AddReport(&store.Report{Stamp: noon, Reporter: juliet, Group: balcony, Seq: 1, Reason: "spam", Text: "it's", Evidence: []byte{0, 39, 255}}, 0)
 		return errors.Join(err, err2, err3,
 			tx.SetSetting(juliet, "consent", []byte("roster")),
 			tx.PutSession(store.Session{JID: juliet + "/x", User: juliet, Device: "j1", Since: noon}),
@@ -96,7 +96,7 @@ func CheckFixture(t *testing.T, s store.Store) {
 	w.update(func(tx store.Tx) error {
 		users, err := tx.TakeNudges(noon, noon.Add(time.Minute), 0)
 		w.same("nudges", users, []string{romeo})
-		_, err2 := tx.AddReport(&store.Report{Stamp: noon})
+		_, err2 := tx.AddReport(&store.Report{Stamp: noon}, 0)
 		_, err3 := tx.CreateGroup(newGroup(orchard))
 		return errors.Join(err, err2, err3)
 	})

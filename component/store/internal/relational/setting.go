@@ -67,8 +67,17 @@ func (t *Tx) SwapSetting(owner, name string, old, value []byte) error {
 }
 
 // AddReport implements store.Tx.
-func (t *Tx) AddReport(r *store.Report) (int64, error) {
-	id := int64(0)
+func (t *Tx) AddReport(r *store.Report, most int) (int64, error) {
+	id, have := int64(0), int64(0)
+	if most > 0 {
+		_, err := t.one(`SELECT COUNT(*) FROM reports WHERE reporter = $1`, func(row Row) { have = row.Int(0) }, r.Reporter)
+		if err != nil {
+			return 0, err
+		}
+		if have >= int64(most) {
+			return 0, store.ErrQuota
+		}
+	}
 	_, err := t.one(`INSERT INTO reports (stamp, reporter, grp, seq, reason, comment, evidence)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id`, func(row Row) { id = row.Int(0) },
 		Millis(r.Stamp), r.Reporter, r.Group, i64(r.Seq), r.Reason, r.Text, r.Evidence)
