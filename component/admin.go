@@ -289,6 +289,11 @@ func cmdBanDomain(ctx context.Context, s *Service, in *stanza.Form) (*stanza.For
 	if err := s.settings.ban(ctx, a.domain, bound(in.Get("reason"), destroyReason), !lift); err != nil {
 		return nil, err
 	}
+	if !lift {
+		if err := s.endBanned(ctx); err != nil {
+			return nil, err
+		}
+	}
 	out := result("Banned domains")
 	out.Fields = append(out.Fields, stanza.Field{Var: "domains", Type: stanza.FieldTextMulti, Label: "Domains", Values: s.settings.list()})
 	return out, nil

@@ -206,3 +206,34 @@ func TestReportsAreBounded(t *testing.T) {
 	}
 	r.must(r.set(balcony, &stanza.Report{Kind: stanza.ReportAbuse, Seq: 1, Text: "she spams"}, nil))
 }
+
+// TestBannedDomainHearsNothing: a domain that is shut out gets no more events,
+// also at the sessions that it has.
+func TestBannedDomainHearsNothing(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Admins = []string{nurse} })
+	j, r := pair(t, s)
+	m := newActor(t, s, "benvolio@sub.montague.lit", "x")
+	m.announce()
+	op := newActor(t, s, nurse, "kitchen")
+	ban := func(lift string) {
+		form := &stanza.Form{Type: stanza.FormSubmit}
+		form.Add("domain", "montague.lit")
+		form.Add("lift", lift)
+		op.must(op.set(domain, &stanza.Command{Node: stanza.NodeBanDomain, Form: form}, nil))
+	}
+	ban("0")
+	if n := s.Stats().Sessions; n != 1 {
+		t.Errorf("%d sessions, want juliet's alone", n)
+	}
+	_, err := j.sendText(balcony, "x")
+	j.must(err)
+	if raw, ok := r.box().tryTake(200*time.Millisecond, "<message", "kind='application'"); ok {
+		t.Errorf("an event for a banned domain: %s", raw)
+	}
+	ban("1")
+	r.announce()
+	r.seq = 1
+	if got := r.catchUp(balcony); len(got) != 1 {
+		t.Errorf("romeo has %q", got)
+	}
+}

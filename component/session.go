@@ -232,6 +232,22 @@ func (s *Service) endSession(ctx context.Context, from addr) (devices []string) 
 	return devices
 }
 
+// endBanned ends the sessions of banned domains: no request of theirs is served,
+// and nothing is to go to them either.
+func (s *Service) endBanned(ctx context.Context) error {
+	var list []addr
+	err := s.eachSession(ctx, func(l store.Session) {
+		a, err := parseAddr(l.JID)
+		if err == nil && s.settings.bannedDomain(a.domain) && !s.admins[a.bare] {
+			list = append(list, a)
+		}
+	})
+	for _, a := range list {
+		s.endSession(ctx, a)
+	}
+	return err
+}
+
 // sessionBounced ends the session whose event came back. It only ever ends
 // sessions of the account that the bounce comes from.
 func (s *Service) sessionBounced(from, to addr, st *stanza.Stanza) {
