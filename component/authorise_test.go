@@ -374,3 +374,46 @@ func TestReInitByAnother(t *testing.T) {
 	}
 	j.must(create(j, next))
 }
+
+// TestWelcomeOfAnother: in private mode nobody's Welcome is taken by declaring
+// that its key package is somebody else's.
+func TestWelcomeOfAnother(t *testing.T) {
+	s := start(t)
+	j, r := privatePair(t, s)
+	m := newActor(t, s, mercutio, "street") // his home is elsewhere: nothing was claimed here
+	kp, err := mls.NewKeyPackage(nil, suite, m.me, &mls.KeyPackageOptions{DeviceID: m.id[:]})
+	m.must(err)
+	ref, err := kp.KeyPackage.Ref()
+	m.must(err)
+	add := func(a *actor, jid string, device stanza.DeviceID, epoch uint64) error {
+		p, err := a.g.Commit(&mls.CommitOptions{Add: []*mls.KeyPackage{kp.KeyPackage}, Wire: mls.WireFormatPrivateMessage, InlineTree: true})
+		a.must(err)
+		sub := submission(p, epoch)
+		sub.Members = &stanza.MemberChanges{Added: []stanza.MemberChange{{JID: jid, Device: device, KeyPackageRef: ref}}}
+		err = a.set(balcony, sub, nil)
+		if err == nil {
+			a.g, err = p.Merge()
+		}
+		return err
+	}
+	behind := *r
+	j.must(add(j, mercutio, m.id, 1))
+	behind.catchUpFrom(balcony, 1)
+	p, err := behind.g.Commit(&mls.CommitOptions{ForcePath: true, Wire: mls.WireFormatPrivateMessage, InlineTree: true})
+	r.must(err)
+	sub := submission(p, 2)
+	var w stanza.Welcome
+	m.must(m.get(balcony, &stanza.WelcomeQuery{KeyPackageRef: ref}, &w))
+	sub.Welcome = stanza.Object{Bytes: w.Bytes} // it has the secrets of that package
+	sub.Members = &stanza.MemberChanges{Added: []stanza.MemberChange{{JID: "paris@verona.lit", Device: r.id, KeyPackageRef: ref}}}
+	if err := r.set(balcony, sub, nil); refusal(err).Condition != stanza.NotAuthorized {
+		t.Errorf("mercutio's package for paris: %v", err)
+	}
+	m.must(m.get(balcony, &stanza.WelcomeQuery{KeyPackageRef: ref}, &w))
+}
+
+// catchUpFrom is catchUp behind a given entry.
+func (a *actor) catchUpFrom(jid string, seq uint64) {
+	a.seq = seq
+	a.catchUp(jid)
+}

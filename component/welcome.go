@@ -46,7 +46,7 @@ func (s *Service) addWelcomes(ctx context.Context, jid, inviter string, c *submi
 	if n := len(c.welcome.Secrets); n != len(e.added) {
 		return &stanza.InvalidMessage{Part: "welcome", Reason: fmt.Sprintf("it is for %d key packages, the commit adds %d", n, len(e.added))}
 	}
-	homes, err := s.checkConsent(ctx, jid, inviter, e.added)
+	homes, err := s.checkConsent(ctx, jid, inviter, e.added, c.Members != nil)
 	if err != nil {
 		return err
 	}
@@ -83,19 +83,31 @@ func (s *Service) addWelcomes(ctx context.Context, jid, inviter string, c *submi
 
 // checkConsent finds out which joiners have this service as their home, and that
 // their packages were claimed for this group: whoever gets hold of a package in
-// another way cannot press its owner into a group.
-func (s *Service) checkConsent(ctx context.Context, jid, inviter string, added []addedPackage) (homes []bool, err error) {
+// another way cannot press its owner into a group. Whose a package is, is the
+// committer's word where it is declared, in private mode.
+func (s *Service) checkConsent(ctx context.Context, jid, inviter string, added []addedPackage, declared bool) (homes []bool, err error) {
 	homes = make([]bool, len(added))
 	now := s.now()
 	err = s.store.View(ctx, func(r store.Reader) error {
 		for i, a := range added {
-			// In private mode whose the package is is the committer's word.
 			c, err := r.Claimed(a.ref, jid)
-			if homes[i] = err == nil && c.User == a.user && c.Device == a.device; homes[i] {
-				continue
-			}
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return err
+			}
+			if homes[i] = err == nil; homes[i] && (c.User != a.user || c.Device != a.device) {
+				return packageOfAnother(a)
+			}
+			if homes[i] {
+				continue
+			}
+			if declared { // whose Welcome it would replace
+				w, err := r.Welcome(a.ref, jid)
+				if err != nil && !errors.Is(err, store.ErrNotFound) {
+					return err
+				}
+				if err == nil && (w.User != a.user || w.Device != a.device) {
+					return packageOfAnother(a)
+				}
 			}
 			devices, err := r.Devices(a.user, now)
 			if err != nil {
@@ -112,6 +124,11 @@ func (s *Service) checkConsent(ctx context.Context, jid, inviter string, added [
 		return nil
 	})
 	return homes, err
+}
+
+func packageOfAnother(a addedPackage) error {
+	return &stanza.Error{Type: stanza.ErrorAuth, Condition: stanza.NotAuthorized, Text: fmt.Sprintf(
+		"The key package declared for device %s of %s is another's.", a.device, a.user)}
 }
 
 // announceWelcomes tells joiners with a live session at once, and sees to it
