@@ -4,6 +4,7 @@ package component_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -405,5 +406,28 @@ func TestUploadsAreWork(t *testing.T) {
 	}
 	if got > 12 {
 		t.Errorf("an upload was read %d times", got)
+	}
+}
+
+// TestManyPending: the refusal that names pending proposals fits a stanza, how
+// many there may be.
+func TestManyPending(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.MaxStanza = 74_000 })
+	j, r := pair(t, s)
+	_ = r
+	m := newActor(t, s, mercutio, "street")
+	msg, err := mls.ParseMessage(m.keyPackage(false).Bytes)
+	m.must(err)
+	propose := func(i int) error {
+		p, _, err := j.g.ProposeAdd(msg.KeyPackage, &mls.ProposeOptions{AAD: fmt.Append(nil, i)})
+		j.must(err)
+		return j.set(balcony, &stanza.Proposal{Epoch: 1, Ref: stanza.MessageRef(p.Bytes()), Bytes: p.Bytes()}, nil)
+	}
+	for i := range 200 {
+		j.must(propose(i))
+	}
+	var must *stanza.MustCommit
+	if err := propose(200); !errors.As(err, &must) || len(must.Proposals) == 0 {
+		t.Errorf("one proposal too many: %v", err)
 	}
 }

@@ -296,7 +296,8 @@ func (st *groupState) selfRemoves() []*pendingProposal {
 func mustCommitError(list []*pendingProposal) error {
 	e := &stanza.MustCommit{}
 	room := staleInline
-	for _, p := range list {
+	// Whoever has committed these is told of the others.
+	for _, p := range list[:min(len(list), mustNamed)] {
 		pe := p.past()
 		if room -= len(pe.Bytes); room < 0 {
 			pe.Bytes = nil

@@ -69,6 +69,9 @@ const (
 	// staleInline bounds the bytes of winning commits and pending proposals
 	// inlined in a stale-epoch error.
 	staleInline = 32 << 10
+	// mustNamed bounds the proposals named in a must-commit error: a ban of a domain
+	// makes as many as it has devices in the group.
+	mustNamed = 100
 	// iqTimeout is how long we wait for an answer to a request of our own. s2s
 	// connections take seconds to come up.
 	iqTimeout = 60 * time.Second

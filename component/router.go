@@ -73,7 +73,12 @@ func (r *request) fail(err error) {
 	}
 	r.replied = true
 	e := r.svc.refusal(err, r)
-	r.svc.link.send(prioAnswer, stanza.AppendError(nil, &r.st, e))
+	b := stanza.AppendError(nil, &r.st, e)
+	if len(b) > r.svc.limits.MaxStanza { // it tells too much; silence would be worse
+		r.svc.log.Error("component: internal error: a refusal is too large", "verb", r.verbName(), "condition", e.Condition, "bytes", len(b))
+		b = stanza.AppendError(nil, &r.st, &stanza.Error{Type: e.Type, Condition: e.Condition, Text: bound(e.Text, 1<<10)})
+	}
+	r.svc.link.send(prioAnswer, b)
 	r.count(string(e.Condition))
 }
 
