@@ -28,6 +28,23 @@ func sortMembers(list []store.Member) {
 	})
 }
 
+// memberWork is what each member of a group counts for, among the bytes that an
+// account may send, in a page that is made from all of them.
+const memberWork = 32
+
+// membersFor reads the members of a group for a request, which pays for it.
+func (s *Service) membersFor(rd store.Reader, key store.GroupKey, r *request) ([]store.Member, error) {
+	members, err := rd.Members(key)
+	if err != nil {
+		return nil, err
+	}
+	if wait := s.rates.bytes.take(r.from.bare, len(members)*memberWork, s.now()); wait > 0 {
+		s.metrics.limited.WithLabelValues("requests").Inc()
+		return nil, &stanza.RetryAfter{After: wait}
+	}
+	return members, nil
+}
+
 // listAffiliations lists the accounts of a group: those with a role of their
 // own, and those who are in the tree.
 func listAffiliations(s *Service, r *request) (stanza.Payload, error) {
@@ -56,7 +73,7 @@ func listAffiliations(s *Service, r *request) (stanza.Payload, error) {
 		}); err != nil {
 			return err
 		}
-		members, err := rd.Members(row.Key)
+		members, err := s.membersFor(rd, row.Key, r)
 		if err != nil {
 			return err
 		}

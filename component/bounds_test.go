@@ -431,3 +431,28 @@ func TestManyPending(t *testing.T) {
 		t.Errorf("one proposal too many: %v", err)
 	}
 }
+
+// TestListsAreWork: a page of a large group's devices or affiliations is made
+// from all of them, and who asks for one after another pays for that.
+func TestListsAreWork(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.Bytes = component.Rate{PerSecond: 0.001, Burst: 1_000_000} })
+	_, jid := benchGroup(t, s.store, 0, 1000)
+	for name, q := range map[string]stanza.Payload{"devices": &stanza.DevicesQuery{}, "affiliations": &stanza.AffiliationsQuery{}} {
+		j := newActor(t, s, juliet, "balcony")
+		if name == "affiliations" {
+			j.bare, j.full = "u1@capulet.lit", "u1@capulet.lit/x"
+		}
+		got := 0
+		for range 100 {
+			err := j.get(jid, q, nil)
+			if refusal(err).Condition == stanza.ResourceConstraint {
+				break
+			}
+			j.must(err)
+			got++
+		}
+		if got < 5 || got > 40 {
+			t.Errorf("%d pages of %s", got, name)
+		}
+	}
+}

@@ -159,7 +159,7 @@ func groupDevices(s *Service, r *request) (stanza.Payload, error) {
 			return err
 		}
 		admin := role == "admin" || role == "owner"
-		members, err := rd.Members(row.Key)
+		members, err := s.membersFor(rd, row.Key, r)
 		if err != nil {
 			return err
 		}
