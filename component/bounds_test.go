@@ -456,3 +456,29 @@ func TestListsAreWork(t *testing.T) {
 		}
 	}
 }
+
+// TestPiecesAreWork: each piece of something large is cut from the whole, which
+// has to be read for it.
+func TestPiecesAreWork(t *testing.T) {
+	s := start(t, func(c *component.Config) { c.Limits.Bytes = component.Rate{PerSecond: 0.001, Burst: 1_000_000} })
+	r := newActor(t, s, romeo, "orchard")
+	r.must(s.store.Update(context.Background(), func(tx store.Tx) error {
+		if err := tx.TouchDevice(romeo, r.id.String(), time.Now()); err != nil {
+			return err
+		}
+		return tx.PutWelcome(&store.Welcome{KPRef: []byte("kp"), Group: "ops@mls.verona.lit", User: romeo, Device: r.id.String(), Remote: true,
+			Secrets: make([]byte, 2<<20), Expires: time.Now().Add(24 * time.Hour)})
+	}))
+	got := 0
+	for range 200 {
+		err := r.get(domain, &stanza.WelcomeQuery{KeyPackageRef: []byte("kp"), MaxBytes: 1024}, nil)
+		if refusal(err).Condition == stanza.ResourceConstraint {
+			break
+		}
+		r.must(err)
+		got++
+	}
+	if got < 5 || got > 150 {
+		t.Errorf("%d pieces", got)
+	}
+}

@@ -190,7 +190,7 @@ func getGroupInfo(s *Service, r *request) (stanza.Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	piece, whole, err := s.piece(info, in.Offset, in.MaxBytes)
+	piece, whole, err := s.pieceOf(r, info, in.Offset, in.MaxBytes)
 	if err != nil {
 		return nil, err
 	}

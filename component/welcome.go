@@ -241,7 +241,7 @@ func getWelcome(s *Service, r *request) (stanza.Payload, error) {
 	if err != nil {
 		return nil, err
 	}
-	piece, whole, err := s.piece(b, in.Offset, in.MaxBytes)
+	piece, whole, err := s.pieceOf(r, b, in.Offset, in.MaxBytes)
 	if err != nil {
 		return nil, err
 	}
