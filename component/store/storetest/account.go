@@ -58,6 +58,9 @@ func testWelcomes(t *testing.T, w *world) {
 	w.same("due later", due(noon.Add(time.Minute), noon.Add(2*time.Minute)), 1)
 	w.update(func(tx store.Tx) error { return tx.NotifyWelcome([]byte("kp m"), balcony, noon) })
 	w.same("due when it was asked for", due(noon, noon.Add(time.Minute)), 1)
+	// The clock was ahead when somebody took it, and has been set right.
+	w.update(func(tx store.Tx) error { return tx.NotifyWelcome([]byte("kp m"), balcony, noon.Add(365*24*time.Hour)) })
+	w.same("a year ahead", due(noon, noon.Add(time.Minute)), 1)
 	w.update(func(tx store.Tx) error { return tx.NotifyWelcome([]byte("kp m"), balcony, time.Time{}) })
 	w.same("told", due(noon.Add(time.Hour), noon), 0)
 	w.fails(store.ErrNotFound, func(tx store.Tx) error { return tx.NotifyWelcome([]byte("kp x"), balcony, noon) })
@@ -181,6 +184,9 @@ func testNudges(t *testing.T, w *world) {
 		t.Error("no nudge after the account has synced")
 	}
 	w.same("then", take(noon), []string{romeo})
+	// The clock was ahead when it was scheduled, and has been set right.
+	schedule(mercutio, noon.Add(365*24*time.Hour))
+	w.same("a year ahead", take(noon), []string{mercutio})
 }
 
 func chunk(whole []byte, from, to int) *store.UploadChunk {

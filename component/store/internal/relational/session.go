@@ -54,13 +54,17 @@ func (t *Tx) ScheduleNudge(user string, due time.Time) (bool, error) {
 	return n > 0, err
 }
 
+// tooFar is further ahead than anything falls due: a row that does has its time
+// from a clock that was wrong, and would wait until that time comes.
+const tooFar = 7 * 24 * time.Hour
+
 // TakeNudges implements store.Tx.
 func (t *Tx) TakeNudges(now, again time.Time, n int) ([]string, error) {
 	var users []string
-	err := t.query(`SELECT user_jid FROM nudges WHERE sent = 0 AND due <= $1 ORDER BY due LIMIT $2 FOR UPDATE SKIP LOCKED`, func(r Row) error {
+	err := t.query(`SELECT user_jid FROM nudges WHERE sent = 0 AND (due <= $1 OR due > $2) ORDER BY due LIMIT $3 FOR UPDATE SKIP LOCKED`, func(r Row) error {
 		users = append(users, r.Text(0))
 		return nil
-	}, Millis(now), limit(n, 100))
+	}, Millis(now), Millis(now.Add(tooFar)), limit(n, 100))
 	if err != nil {
 		return nil, err
 	}

@@ -79,8 +79,8 @@ func (t *Tx) Welcomes(user, device string, n int) ([]store.Welcome, error) {
 
 // TakeWelcomes implements store.Tx.
 func (t *Tx) TakeWelcomes(now time.Time, n int, next func(*store.Welcome) time.Time) ([]store.Welcome, error) {
-	ws, err := t.welcomes(`WHERE w.notify_at > 0 AND w.notify_at <= $1 ORDER BY w.notify_at, w.id LIMIT $2 FOR UPDATE SKIP LOCKED`,
-		Millis(now), limit(n, 100))
+	ws, err := t.welcomes(`WHERE w.notify_at > 0 AND (w.notify_at <= $1 OR w.notify_at > $2) ORDER BY w.notify_at, w.id LIMIT $3 FOR UPDATE SKIP LOCKED`,
+		Millis(now), Millis(now.Add(tooFar)), limit(n, 100))
 	if err != nil {
 		return nil, err
 	}
