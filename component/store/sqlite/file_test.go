@@ -150,6 +150,14 @@ func TestBackup(t *testing.T) {
 	if err := s.Backup(t.Context(), filepath.Join(dir, "no", "such", "dir")); err == nil {
 		t.Error("a backup to nowhere succeeded")
 	}
+	stuck := filepath.Join(dir, "stuck.db")
+	if err := os.WriteFile(stuck+".part", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Backup(t.Context(), stuck); err == nil || !strings.Contains(err.Error(), "remove it") {
+		t.Errorf("a backup beside what a killed one has left: %v", err)
+	}
+	os.Remove(stuck + ".part")
 	b := openTest(t, copied)
 	if !has(t, b, "before") || has(t, b, "after") {
 		t.Error("the copy is not what the store was")
