@@ -192,6 +192,9 @@ func (g *group) ban(ctx context.Context, who, reason string) error {
 		if st.banned[who] {
 			break
 		}
+		if len(st.banned) >= bansMax {
+			return stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("A group has at most %d bans. One of a domain is for all its accounts; a commit that gives an account a role lifts its ban.", bansMax))
+		}
 		entry := &store.NewEntry{Group: st.row.Key, Kind: store.KindControl, Epoch: st.row.Epoch, ID: id, Ref: store.RefOf(notice.Bytes), Stamp: g.s.stamp(), Bytes: notice.Bytes}
 		var acc store.Accepted
 		var rev uint64

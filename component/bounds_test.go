@@ -482,3 +482,28 @@ func TestPiecesAreWork(t *testing.T) {
 		t.Errorf("%d pieces", got)
 	}
 }
+
+// TestBansAreBounded: each ban is kept with the group, and read with it.
+func TestBansAreBounded(t *testing.T) {
+	s := start(t)
+	j, _ := pair(t, s)
+	j.must(s.store.Update(context.Background(), func(tx store.Tx) error {
+		row, err := tx.Group(balcony)
+		if err != nil {
+			return err
+		}
+		var list []store.Affiliation
+		for i := range 2000 {
+			list = append(list, store.Affiliation{User: fmt.Sprintf("u%d@mantua.example", i), Value: store.AffiliationOutcast})
+		}
+		_, err = tx.UpdateGroup(row.Key, row.Rev, store.GroupChange{Roles: list})
+		return err
+	}))
+	ban := func(who string) error {
+		return j.set(balcony, &stanza.Affiliation{JID: who, Affiliation: stanza.RoleOutcast}, nil)
+	}
+	if err := ban(mallory); refusal(err).Condition != stanza.NotAcceptable {
+		t.Errorf("one ban more: %v", err)
+	}
+	j.must(ban("u7@mantua.example")) // changes nothing
+}

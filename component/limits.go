@@ -138,6 +138,9 @@ const (
 	destroyReason = 1 << 10
 	// listMax bounds the lines of a page that lists (groups, affiliations).
 	listMax = 500
+	// bansMax is from how many outcasts on a group takes no further bans: all are in
+	// memory while the group is.
+	bansMax = 2000
 	// blockMax bounds a user's block list.
 	blockMax = 1000
 	// rateEntries bounds the memory of rate limiters: accounts and domains
