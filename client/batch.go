@@ -21,12 +21,13 @@ import (
 type batch struct {
 	store store.Store
 
-	mu      sync.Mutex // guards ops, index, added
+	mu      sync.Mutex
 	ops     []store.Op
 	index   map[string]int // key -> position in ops
 	added   uint64         // tickets given out
-	writeMu sync.Mutex     // held while writing; guards written, err
 	written uint64         // tickets durable
+	writing bool           // somebody writes, for all who wait
+	wrote   sync.Cond      // a write has ended
 	err     error          // sticky: the group must be loaded anew
 }
 
@@ -34,7 +35,11 @@ type batch struct {
 // the store, and must be thrown away.
 var errStoreFailed = errors.New("client: the store failed")
 
-func newBatch(s store.Store) *batch { return &batch{store: s, index: make(map[string]int)} }
+func newBatch(s store.Store) *batch {
+	b := &batch{store: s, index: make(map[string]int)}
+	b.wrote.L = &b.mu
+	return b
+}
 
 // add queues operations. The ticket is what flush takes.
 func (b *batch) add(ops ...store.Op) uint64 {
@@ -61,27 +66,38 @@ func (b *batch) add(ops ...store.Op) uint64 {
 
 // flush returns when everything up to ticket is durable. Its error is sticky.
 func (b *batch) flush(ticket uint64) error {
-	b.writeMu.Lock()
-	defer b.writeMu.Unlock()
-	if b.err != nil {
-		return b.err
-	}
-	if b.written >= ticket {
-		return nil
-	}
 	b.mu.Lock()
-	ops, upTo := b.ops, b.added
-	b.ops, b.index = nil, make(map[string]int)
-	b.mu.Unlock()
-	if len(ops) > 0 {
-		// The context of one caller must not stop the write of the others.
-		if err := b.store.Apply(context.Background(), ops); err != nil {
-			b.err = errors.Join(errStoreFailed, err)
-			return b.err
+	defer b.mu.Unlock()
+	for b.err == nil && b.written < ticket {
+		if b.writing {
+			b.wrote.Wait()
+		} else {
+			b.write()
 		}
 	}
-	b.written = upTo
-	return nil
+	return b.err
+}
+
+// write makes durable what has gathered. Called with the lock held, which it gives
+// up while writing.
+func (b *batch) write() {
+	ops, upTo := b.ops, b.added
+	b.ops, b.index = nil, make(map[string]int)
+	b.writing = true
+	b.mu.Unlock()
+	var err error
+	if len(ops) > 0 {
+		// The context of one caller must not stop the write of the others.
+		err = b.store.Apply(context.Background(), ops)
+	}
+	b.mu.Lock()
+	b.writing = false
+	if err != nil {
+		b.err = errors.Join(errStoreFailed, err)
+	} else {
+		b.written = upTo
+	}
+	b.wrote.Broadcast()
 }
 
 // flushAll writes what there is.
@@ -94,7 +110,7 @@ func (b *batch) flushAll() error {
 
 // failed gives the sticky error.
 func (b *batch) failed() error {
-	b.writeMu.Lock()
-	defer b.writeMu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return b.err
 }

@@ -85,49 +85,164 @@ func BenchmarkFloor(b *testing.B) {
 		}
 	})
 	b.Run("batch", func(b *testing.B) {
-		s := must(store.Open(filepath.Join(b.TempDir(), "s.db"), "juliet@"+domain))(b)
-		defer s.Close()
-		v := make([]byte, 1500)
+		f := newFloor(b)
 		for b.Loop() {
-			if err := s.Apply(context.Background(), []store.Op{store.Put("g/x/m/n", v[:200]), store.Put("g/x/meta", v[:900]), store.Put("g/x/o/1", v)}); err != nil {
-				b.Fatal(err)
-			}
+			f.apply(b, 1)
 		}
 	})
 }
 
-// BenchmarkSend includes the service's answer. One caller waits for each; with
-// many, they share the disk's syncs.
+// floor does what cannot be avoided, beside a benchmark in the same run.
+type floor struct {
+	mu   sync.Mutex
+	x, y *mls.Group
+	s    store.Store
+	rows atomic.Int64
+}
+
+func newFloor(b testing.TB) *floor {
+	f := &floor{s: must(store.Open(filepath.Join(b.TempDir(), "floor.db"), "juliet@"+domain))(b)}
+	b.Cleanup(func() { f.s.Close() })
+	f.x, f.y = rawPair(b)
+	return f
+}
+
+// apply writes what n messages and the state behind them are.
+func (f *floor) apply(b testing.TB, n int) {
+	v := make([]byte, 1500)
+	ops := []store.Op{store.Put("g/x/m/n", v[:200]), store.Put("g/x/meta", v[:900])}
+	for range n {
+		ops = append(ops, store.Put(fmt.Sprintf("g/x/o/%d", f.rows.Add(1)), v))
+	}
+	if err := f.s.Apply(context.Background(), ops); err != nil {
+		b.Error(err)
+	}
+}
+
+func (f *floor) seal(b testing.TB) *mls.Message {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return must(f.x.Seal([]byte(benchText), nil))(b)
+}
+
+func (f *floor) open(b testing.TB, m *mls.Message) {
+	if _, err := f.y.Process(m); err != nil {
+		b.Error(err)
+	}
+}
+
+// callers runs fn n times on some goroutines, and tells how long that took.
+func callers(goroutines, n int, fn func()) time.Duration {
+	began := time.Now()
+	var left atomic.Int64
+	left.Store(int64(n))
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				fn()
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(began)
+}
+
+// report makes the client's share the time of the benchmark, and tells its ratio
+// to the floor.
+func report(b *testing.B, mine, floor time.Duration) {
+	b.ReportMetric(float64(mine.Nanoseconds())/float64(b.N), "ns/op")
+	b.ReportMetric(float64(mine)/float64(floor), "x-floor")
+}
+
+// benchRound is how many messages the client and the floor have in turn, so that
+// both see the same weather.
+const benchRound = 64
+
+// BenchmarkSend is what sending costs the client, up to the answer of a service
+// that costs nothing. With many callers they share the disk's syncs.
 func BenchmarkSend(b *testing.B) {
-	for _, callers := range []int{1, 16} {
-		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			jg, _, _, _ := couple(b)
+	for _, n := range []int{1, 16} {
+		b.Run(fmt.Sprintf("callers=%d", n), func(b *testing.B) {
+			jg, _, juliet, _ := couple(b)
+			juliet.leave()
+			client.BringYesMan(b, juliet.Client, jg)
+			f := newFloor(b)
 			b.ReportAllocs()
 			b.ResetTimer()
-			var n atomic.Int64
-			var wg sync.WaitGroup
-			for range callers {
-				wg.Go(func() {
-					for n.Add(1) <= int64(b.N) {
-						if _, err := jg.Send(context.Background(), benchText); err != nil {
-							b.Error(err)
-							return
-						}
+			var mine, floor time.Duration
+			for done := 0; done < b.N; done += benchRound {
+				n, round := n, min(benchRound, b.N-done)
+				mine += callers(n, round, func() {
+					if _, err := jg.Send(context.Background(), benchText); err != nil {
+						b.Error(err)
 					}
 				})
+				floor += callers(n, round, func() {
+					f.seal(b)
+					f.apply(b, 1)
+				})
 			}
-			wg.Wait()
+			report(b, mine, floor)
+		})
+	}
+}
+
+// BenchmarkReceive is what a message costs from its event to the application's
+// handler, alone and among others that come at once.
+func BenchmarkReceive(b *testing.B) {
+	for _, burst := range []int{1, benchRound} {
+		b.Run(fmt.Sprintf("burst=%d", burst), func(b *testing.B) {
+			jg, rg, juliet, romeo := couple(b)
+			juliet.leave()
+			romeo.leave()
+			heard := make(chan struct{}, burst)
+			romeo.OnMessage(func(context.Context, *client.Message) { heard <- struct{}{} })
+			f := newFloor(b)
+			b.ReportAllocs()
+			b.ResetTimer()
+			var mine, floor time.Duration
+			seq := rg.Seq()
+			for done := 0; done < b.N; done += burst {
+				n := min(burst, b.N-done)
+				sealed, raw := make([][]byte, n), make([]*mls.Message, n)
+				for i := range n {
+					sealed[i], raw[i] = jg.SealFor(b, benchText), f.seal(b)
+				}
+				began := time.Now()
+				for _, s := range sealed {
+					seq++
+					rg.Arrive(seq, s)
+				}
+				for range n {
+					<-heard
+				}
+				mine += time.Since(began)
+				began = time.Now()
+				for _, m := range raw {
+					f.open(b, m)
+				}
+				f.apply(b, n)
+				floor += time.Since(began)
+			}
+			report(b, mine, floor)
 		})
 	}
 }
 
 // BenchmarkCatchUp is what one missed entry costs, from the log over the wire
-// to the application's handler.
+// to the application's handler: its floor is the decryption, and reading the same
+// pages of the log.
 func BenchmarkCatchUp(b *testing.B) {
-	jg, _, _, romeo := couple(b)
-	cfg := romeo.cfg
+	jg, rg, _, romeo := couple(b)
+	cfg, seq := romeo.cfg, rg.Seq()
 	romeo.stop()
 	fill(b, jg, b.N)
+	f := newFloor(b)
+	raw := make([]*mls.Message, b.N)
+	for i := range raw {
+		raw[i] = f.seal(b)
+	}
 	var heard atomic.Int64
 	done := make(chan struct{})
 	c := must(client.New(cfg))(b)
@@ -140,12 +255,33 @@ func BenchmarkCatchUp(b *testing.B) {
 	ended := make(chan struct{})
 	b.ReportAllocs()
 	b.ResetTimer()
+	began := time.Now()
 	go func() { defer close(ended); c.Run(ctx) }()
 	<-done
+	mine := time.Since(began)
 	b.StopTimer()
+	began = time.Now()
+	for _, m := range raw {
+		f.open(b, m)
+	}
+	opened := time.Since(began)
+	g, _ := c.Group(jg.JID())
+	began = time.Now()
+	g.ReadLog(b, seq)
+	read := time.Since(began)
 	cancel()
 	<-ended
 	c.Close()
+	report(b, mine, opened+read)
+	b.ReportMetric(float64(opened.Nanoseconds())/float64(b.N), "ns/open")
+	b.ReportMetric(float64(read.Nanoseconds())/float64(b.N), "ns/transfer")
+}
+
+// BenchmarkMemory weighs a group of 100.
+func BenchmarkMemory(b *testing.B) {
+	for b.Loop() {
+		b.ReportMetric(float64(weighGroup(b, 100))/1024, "KiB/group")
+	}
 }
 
 // fill puts n messages into the log, many at a time.
@@ -237,10 +373,19 @@ func TestMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("makes a group of 100")
 	}
+	per := weighGroup(t, 100)
+	t.Logf("%d KiB for a group of 100", per>>10)
+	if per > 1<<20 {
+		t.Errorf("a group of 100 takes %d bytes", per)
+	}
+}
+
+// weighGroup is what a group adds to the heap of a member.
+func weighGroup(t testing.TB, members int) int64 {
 	w := newWorld(t)
 	cfg := w.config("juliet", store.NewMemory("juliet@"+domain))
 	juliet := w.start("juliet", cfg)
-	const members, groups = 100, 6
+	const groups = 6
 	var jids []string
 	for i := range members - 1 {
 		name := fmt.Sprintf("guest%d", i)
@@ -275,9 +420,5 @@ func TestMemory(t *testing.T) {
 		make1()
 	}
 	w.killDS()
-	per := (int64(heap()) - int64(before)) / (groups - 1)
-	t.Logf("%d KiB for a group of %d", per>>10, members)
-	if per > 1<<20 {
-		t.Errorf("a group of %d takes %d bytes", members, per)
-	}
+	return (int64(heap()) - int64(before)) / (groups - 1)
 }

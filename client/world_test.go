@@ -122,11 +122,12 @@ func (w *world) killDS() {
 // actor is a client with what it has heard.
 type actor struct {
 	*client.Client
-	t    testing.TB
-	w    *world
-	name string
-	cfg  client.Config
-	stop func()
+	t     testing.TB
+	w     *world
+	name  string
+	cfg   client.Config
+	stop  func()
+	leave func() // disconnects, and does not close
 
 	mu       sync.Mutex
 	messages []*client.Message
@@ -196,10 +197,13 @@ func (a *actor) run() {
 		a.Client.Run(ctx)
 	}()
 	var once sync.Once
+	a.leave = func() {
+		cancel()
+		<-done
+	}
 	a.stop = func() {
 		once.Do(func() {
-			cancel()
-			<-done
+			a.leave()
 			a.Client.Close()
 		})
 	}
