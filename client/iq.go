@@ -133,6 +133,11 @@ func (t *tracker) start(ctx context.Context, l link, typ, to string, payload []b
 		defer timer.Stop()
 		select {
 		case raw := <-p.ch:
+			return raw, nil // however long nobody has asked for it
+		default:
+		}
+		select {
+		case raw := <-p.ch:
 			return raw, nil
 		case <-p.lost:
 			return nil, errRestarted

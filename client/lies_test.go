@@ -452,3 +452,49 @@ func TestWelcomeWaitsAtTheGroup(t *testing.T) {
 		t.Errorf("romeo came in from outside: the epoch is %d, want %d", g.Epoch(), epoch)
 	}
 }
+
+// TestLongHole leaves an entry out of the log, with more behind it than a client
+// keeps out of order: it does not wait for the entry for ever.
+func TestLongHole(t *testing.T) {
+	l, _, romeo, jg, rg := deceived(t)
+	hole := rg.Seq() + 1
+	var mu sync.Mutex
+	missed := 0
+	l.tell(func(s *stanza.Stanza, raw []byte) [][]byte {
+		if _, _, isMessage := delivered(s); isMessage {
+			return nil
+		}
+		el := s.Child(stanza.NSDelivery, "log")
+		if !el.Valid() {
+			return [][]byte{raw}
+		}
+		page, err := stanza.Parse[stanza.Log](el)
+		if err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if i := slices.IndexFunc(page.Entries, func(e stanza.Entry) bool { return e.Seq == hole }); i >= 0 {
+			page.Entries = slices.Delete(page.Entries, i, i+1)
+			missed++
+		}
+		h := s.Header()
+		return [][]byte{h.Append(nil, &page)}
+	})
+	fill(t, jg, 800)
+	if err := rg.Sync(contextFor(t, 20*time.Second)); err == nil {
+		t.Error("caught up with a log that has a hole")
+	} else {
+		t.Log(err)
+	}
+	mu.Lock()
+	if missed == 0 {
+		t.Error("the hole was never shown")
+	}
+	mu.Unlock()
+	sees[*client.Rejoined](romeo)
+	l.tell(nil)
+	sameEpoch(t, jg, rg) // who comes back reads nothing of the epochs before
+	must(jg.Send(ctxShort(t), "after all"))(t)
+	romeo.hears("after all")
+}

@@ -24,6 +24,9 @@ const (
 	gapPatience = 40 * time.Millisecond
 	// maxEntry is the largest entry that is fetched in pieces.
 	maxEntry = 16 << 20
+	// ackEvery is how many entries of a long catch-up are acknowledged at once: the
+	// service makes each acknowledgement durable before it gives the page.
+	ackEvery = 2000
 	// progressFrom is how long a catch-up must be to tell of it.
 	progressFrom = 400
 )
@@ -113,12 +116,28 @@ func (g *Group) catchUp(ctx context.Context, seq uint64) error {
 	}
 }
 
+// pageQuery is a page of the log that was asked for.
+type pageQuery struct {
+	after uint64
+	// done is what had been processed when it was asked for, with which its head is
+	// compared: an event may overtake the answer.
+	done   uint64
+	ack    uint64
+	answer func(page stanza.Payload) error
+}
+
 // fetch reads pages until the end of the log and waits until they are
 // processed.
 func (g *Group) fetch(ctx context.Context) error {
 	limits := g.c.limitsOf(ctx, g.host)
 	var first, head uint64
 	lastTold := time.Now()
+	var ahead *pageQuery // asked for while the page before it is processed
+	defer func() {
+		if ahead != nil {
+			go ahead.answer(nil)
+		}
+	}()
 	for pages := 0; ; pages++ {
 		g.mu.Lock()
 		if err := g.load(); err != nil {
@@ -134,6 +153,7 @@ func (g *Group) fetch(ctx context.Context) error {
 			after++
 		}
 		queued, done, changed, entered := len(g.queue), g.meta.Seq, g.changed, g.entered
+		acked := g.acked
 		g.mu.Unlock()
 		if status != statusJoined {
 			return nil
@@ -148,20 +168,37 @@ func (g *Group) fetch(ctx context.Context) error {
 			}
 			continue
 		}
+		ask := func(after uint64) *pageQuery {
+			ack := g.stored.Load()
+			if pages > 0 && ack < acked+ackEvery {
+				ack = 0
+			}
+			q := &stanza.LogQuery{Device: g.c.device, After: after, Max: pageEntries, MaxBytes: limits.MaxBytes, Ack: ack}
+			return &pageQuery{after: after, done: done, ack: ack, answer: g.c.start(ctx, "get", g.jid, q)}
+		}
+		q := ahead
+		if ahead = nil; q == nil {
+			q = ask(after)
+		}
 		var page stanza.Log
-		q := &stanza.LogQuery{Device: g.c.device, After: after, Max: pageEntries, MaxBytes: limits.MaxBytes, Ack: g.stored.Load()}
-		if err := g.c.ask(ctx, "get", g.jid, q, &page); err != nil {
-			return g.fetchFailed(err, after)
+		if err := q.answer(&page); err != nil {
+			return g.fetchFailed(err, q.after)
+		}
+		last, whole := q.after, true
+		for i := range page.Entries {
+			whole = whole && page.Entries[i].Seq == last+1
+			last = page.Entries[i].Seq
+		}
+		if whole && last > q.after && !page.Complete {
+			ahead = ask(max(last, after))
 		}
 		g.mu.Lock()
-		g.acked = max(g.acked, q.Ack)
-		// Compared with what had been processed when the question was asked: an
-		// event may overtake the answer.
-		behind := page.Head < done
+		g.acked = max(g.acked, q.ack)
+		behind := page.Head < q.done
 		g.head = max(g.head, page.Head)
 		g.mu.Unlock()
 		if behind {
-			return g.headWentBack(page.Head, done)
+			return g.headWentBack(page.Head, q.done)
 		}
 		head = page.Head
 		for i := range page.Entries {
@@ -173,16 +210,12 @@ func (g *Group) fetch(ctx context.Context) error {
 		}
 		if head > first+progressFrom && time.Since(lastTold) > 500*time.Millisecond {
 			lastTold = time.Now()
-			g.out.push(item{event: &Progress{EventMeta: EventMeta{ID: randomID(), Group: g.jid, Time: g.c.cfg.clock()}, Done: after, Total: head}})
+			g.out.push(item{event: &Progress{EventMeta: EventMeta{ID: randomID(), Group: g.jid, Time: g.c.cfg.clock()}, Done: q.after, Total: head}})
 		}
-		if n := len(page.Entries); n > 0 && page.Entries[n-1].Seq > after && !page.Complete {
+		if ahead != nil {
 			continue
 		}
-		last := after
-		if n := len(page.Entries); n > 0 {
-			last = page.Entries[n-1].Seq
-		}
-		if last < head && !page.Complete {
+		if whole && last < head && !page.Complete {
 			return fmt.Errorf("client: the log of %s ends at %d and says that it goes to %d", g.jid, last, head)
 		}
 		return g.waitProcessed(ctx, last, entered)
