@@ -119,9 +119,9 @@ func openEnvelope(plain []byte, sender, group string) (*stanza.Envelope, *stanza
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case env.From != sender:
+	case env.From != sender && normalOr(env.From) != sender:
 		return nil, nil, fmt.Errorf("the envelope says it is from %q, and %s signed it", env.From, sender)
-	case env.To != group:
+	case env.To != group && normalOr(env.To) != group:
 		return nil, nil, fmt.Errorf("the envelope is for %q, not for this group", env.To)
 	}
 	return env, content, nil
@@ -138,7 +138,6 @@ func readEnvelope(plain []byte) (*stanza.Envelope, *stanza.Content, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("the sealed message is not an envelope of XEP-0420: %w", err)
 	}
-	env.From, env.To = normalOr(env.From), normalOr(env.To)
 	content, err := stanza.ParseContent(env.Content)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the content of the envelope: %w", err)

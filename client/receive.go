@@ -28,7 +28,7 @@ type entry struct {
 	stamp time.Time
 	bytes []byte
 	chain stanza.Hash // after the entry, as the service states it; zero: not stated
-	hash  stanza.Hash // of the bytes when they are not here
+	hash  stanza.Hash // of the bytes; stated by the service when they are not here
 	gone  bool        // a tombstone
 	live  bool        // came by itself, not from a page
 }
@@ -151,6 +151,7 @@ func (g *Group) step() bool {
 	if g.state != nil {
 		ops = append(ops, g.stateOps()...)
 	}
+	ops = append(ops, g.seenOps()...)
 	ops = append(ops, g.metaOp())
 	b, seq := g.b, g.meta.Seq
 	ticket := b.add(ops...)
@@ -300,9 +301,8 @@ func (g *Group) process(e *entry, r *received) {
 // checkChain computes the chain over the entry and compares it with what the
 // service states.
 func (g *Group) checkChain(e *entry, r *received) {
-	hash := e.hash
 	if len(e.bytes) > 0 {
-		hash = stanza.MessageRef(e.bytes)
+		e.hash = stanza.MessageRef(e.bytes)
 	}
 	prev, err := groupdata.ChainFromBytes(g.meta.Chain)
 	g.meta.Seq = e.seq
@@ -314,7 +314,7 @@ func (g *Group) checkChain(e *entry, r *received) {
 		}
 		return
 	}
-	next := prev.NextHashed(e.seq, e.kind, e.epoch, hash)
+	next := prev.NextHashed(e.seq, e.kind, e.epoch, e.hash)
 	if !e.chain.IsZero() && next != groupdata.Chain(e.chain) {
 		r.put(g, &Misbehaved{
 			Reason: "the delivery service states another chain than its own log has",
@@ -362,7 +362,7 @@ func (g *Group) checkPosition(aad []byte, e *entry, sender mls.Member, r *receiv
 
 // processApplication opens a message.
 func (g *Group) processApplication(e *entry, r *received) {
-	if m := g.byRef[stanza.MessageRef(e.bytes)]; m != nil {
+	if m := g.byRef[e.hash]; m != nil {
 		g.ownMessage(m, e, r)
 		return
 	}
@@ -425,7 +425,7 @@ func (g *Group) incoming(m *mls.ApplicationMessage, e *entry, r *received) {
 				return
 			}
 		}
-		if g.seenBefore(seenName(w, out.OriginID, m.Data), r) {
+		if g.seenBefore(seenName(w, out.OriginID, m.Data)) {
 			g.undecryptable(e, r, fmt.Errorf("it is a copy of an earlier message of %s, encrypted anew by some member", w.JID))
 			return
 		}
@@ -435,12 +435,13 @@ func (g *Group) incoming(m *mls.ApplicationMessage, e *entry, r *received) {
 		r.items = append(r.items, item{message: out})
 		return
 	}
-	b, err := json.Marshal(s)
-	if err != nil {
+	var b bytes.Buffer
+	b.WriteByte(rowMessage)
+	if err := json.NewEncoder(&b).Encode(s); err != nil {
 		panic("client: internal error: encoding a message: " + err.Error())
 	}
 	row := g.newRow("e")
-	r.ops = append(r.ops, store.Put(row, append([]byte{rowMessage}, b...)))
+	r.ops = append(r.ops, store.Put(row, b.Bytes()))
 	r.items = append(r.items, item{row: row, message: out})
 	r.flush = true
 }

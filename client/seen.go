@@ -32,6 +32,7 @@ type seenMessages struct {
 	set  map[seenKey]bool
 	ring [seenSlots * seenPerSlot]seenKey
 	n    uint64 // how many there have been
+	kept uint64 // how many of them are in the rows
 }
 
 // seenName is the hash of what makes a message one of its kind: its author's
@@ -68,13 +69,14 @@ func (g *Group) loadSeen() error {
 		}
 		return nil
 	})
+	s.kept = s.n
 	g.seen = s
 	return err
 }
 
 // seenBefore notes a message and reports whether it is a copy. Called with the
 // lock held.
-func (g *Group) seenBefore(k seenKey, r *received) bool {
+func (g *Group) seenBefore(k seenKey) bool {
 	s := g.seen
 	if s.set[k] {
 		return true
@@ -83,12 +85,26 @@ func (g *Group) seenBefore(k seenKey, r *received) bool {
 	delete(s.set, s.ring[at])
 	s.ring[at], s.set[k] = k, true
 	s.n++
-	slot := at / seenPerSlot
-	first := slot * seenPerSlot
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+seenPerSlot*seenKeySize), s.n-1-at+first)
-	for _, k := range s.ring[first : at+1] {
-		b = append(b, k[:]...)
-	}
-	r.ops = append(r.ops, store.Put(seenRow(g, slot), b))
 	return false
+}
+
+// seenOps are the rows of what was noted since they were last taken: one for many
+// messages. Called with the lock held.
+func (g *Group) seenOps() (ops []store.Op) {
+	s := g.seen
+	if s == nil {
+		return nil
+	}
+	for s.kept < s.n {
+		number := s.kept / seenPerSlot * seenPerSlot // of the row's first name
+		end := min(number+seenPerSlot, s.n)
+		first := number % uint64(len(s.ring))
+		b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+seenPerSlot*seenKeySize), number)
+		for _, k := range s.ring[first : first+end-number] {
+			b = append(b, k[:]...)
+		}
+		ops = append(ops, store.Put(seenRow(g, first/seenPerSlot), b))
+		s.kept = end
+	}
+	return ops
 }
