@@ -150,6 +150,33 @@ func testCleanSnapshots(t *testing.T, w *world) {
 	if err != nil || st.Nodes != 2 {
 		t.Errorf("stats %+v, %v: want 2 nodes left", st, err)
 	}
+
+	// What ended with a group that was replaced is not mistaken for the epochs
+	// of the one that goes on under its JID.
+	w.create(newGroup(orchard))
+	w.accept(commit(w.group(orchard), "the old one's"))
+	next := newGroup(orchard)
+	next.GroupID = []byte("the next id")
+	w.update(func(tx store.Tx) error {
+		old, err := tx.Group(orchard)
+		if err == nil {
+			_, err = tx.ReplaceGroup(old.Key, old.Rev, next)
+		}
+		return err
+	})
+	c := commit(w.group(orchard), "the new one's")
+	c.Stamp = noon.Add(9 * time.Minute)
+	a := w.accept(c)
+	for _, gone := range []bool{false, true} {
+		w.clean(noon.Add(16 * time.Minute))
+		if gone {
+			w.clean(noon.Add(20 * time.Minute))
+		}
+		err := w.s.View(w.ctx(), func(r store.Reader) error { _, err := r.Snapshot(w.group(orchard).Key, a.Epoch-1); return err })
+		if errors.Is(err, store.ErrNotFound) != gone {
+			t.Errorf("epoch %d of the new group: %v, want it gone: %v", a.Epoch-1, err, gone)
+		}
+	}
 }
 
 func testCleanExpired(t *testing.T, w *world) {

@@ -123,10 +123,12 @@ func cleanDoomed(ctx context.Context, db DB, n *store.Cleaned) error {
 }
 
 // cleanSnapshots forgets epochs that ended before the given time. old_epochs
-// is a queue in the order in which epochs ended.
+// is a queue in the order in which epochs ended. It has no other index, which
+// every commit would pay for: what it holds of groups that were destroyed or
+// replaced since is left to be recognised here, by the time that it names.
 func cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) error {
 	for {
-		type old struct{ id, gid, epoch int64 }
+		type old struct{ id, gid, epoch, ended int64 }
 		var olds []old
 		err := db.View(ctx, func(r store.Reader) error {
 			olds = olds[:0]
@@ -134,7 +136,7 @@ func cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) 
 				if r.Int(3) >= before {
 					return errStop
 				}
-				olds = append(olds, old{r.Int(0), r.Int(1), r.Int(2)})
+				olds = append(olds, old{r.Int(0), r.Int(1), r.Int(2), r.Int(3)})
 				return nil
 			})
 		})
@@ -153,7 +155,14 @@ func cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) 
 					return err
 				}
 				if gone == 0 {
-					continue // another process did it, or the group was replaced
+					continue // another process did it
+				}
+				there, err := t.one(`SELECT 1 FROM epochs WHERE gid = $1 AND epoch = $2 AND began = $3`, func(Row) {}, o.gid, o.epoch+1, o.ended)
+				if err != nil {
+					return err
+				}
+				if !there {
+					continue // the group is another now, or not there any more
 				}
 				if _, ok := last[o.gid]; !ok {
 					gids = append(gids, o.gid)

@@ -203,7 +203,6 @@ func (t *Tx) ReplaceGroup(key store.GroupKey, rev uint64, n *store.NewGroup) (*s
 	}
 	for _, q := range []string{
 		`DELETE FROM epochs WHERE gid = $1`,
-		`DELETE FROM old_epochs WHERE gid = $1`,
 		`DELETE FROM nodes WHERE gid = $1`,
 		`DELETE FROM affiliations WHERE gid = $1`,
 	} {
@@ -267,7 +266,6 @@ func (t *Tx) DestroyGroup(key store.GroupKey, ts store.Tombstone) error {
 		`DELETE FROM members WHERE gid = $1`,
 		`DELETE FROM affiliations WHERE gid = $1`,
 		`DELETE FROM epochs WHERE gid = $1`,
-		`DELETE FROM old_epochs WHERE gid = $1`,
 		`DELETE FROM welcome_infos WHERE gid = $1`,
 		// The log and the tree may be large: Clean wipes them in pieces.
 		`INSERT INTO doomed (gid) VALUES ($1) ON CONFLICT DO NOTHING`,
