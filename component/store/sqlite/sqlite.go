@@ -55,6 +55,7 @@ type Store struct {
 	closed  bool
 	lead    chan struct{} // of capacity 1: held by the leader
 	w       *conn         // the leader's; nil: to be opened anew
+	busy    bool          // the leader's: the last batch had more than one job
 	batches atomic.Int64
 
 	readers chan *conn // of which nil are not open yet

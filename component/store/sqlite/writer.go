@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -19,7 +20,9 @@ import (
 // runs his own transaction and all that wait, one after the other between one
 // BEGIN and one COMMIT, and answers them when that COMMIT's sync is done. So
 // the sync, by far the dearest part, is shared by as many as came in during
-// the one before, and a lone caller pays for no change of goroutine.
+// the one before, and a lone caller pays for no change of goroutine. While
+// there is company, the leader lets those who are on their way come in before
+// he commits: else half of them would wait for the sync of the other half.
 //
 //	caller ──▶ queue ─┐
 //	caller ──▶ queue ─┼▶ leader: BEGIN  job  SAVEPOINT job RELEASE …  COMMIT ──▶ all callers
@@ -148,7 +151,7 @@ func (s *Store) runBatch() {
 			<-s.lead
 		}
 	}()
-	for ; j != nil; j = s.next() {
+	for j != nil {
 		if !s.runJob(j) {
 			s.runSingly(append(batch, j))
 			whole = true
@@ -158,8 +161,15 @@ func (s *Store) runBatch() {
 		if len(batch) >= maxBatch {
 			break
 		}
+		if j = s.next(); j == nil && s.busy {
+			// Callers that can run now may share the sync. Where there are none,
+			// looking costs a thread's waking.
+			runtime.Gosched()
+			j = s.next()
+		}
 	}
 	whole = true
+	s.busy = len(batch) > 1
 	for _, j := range batch {
 		close(j.ran)
 	}
