@@ -174,7 +174,7 @@ func (m *member) State(jid string) (string, error) {
 }
 
 var arity = map[string]int{"suite": 1, "suites": 1, "service": 1, "keypackages": 1, "create": 1, "invite": 2, "remove": 2, "leave": 1, "join": 1,
-	"destroy": 1, "role": 3, "ban": 2, "rename": 2, "update": 1, "churn": 2, "reinit": 2, "send": 2, "say": 3, "sendlong": 2, "reply": 3,
+	"destroy": 1, "role": 3, "ban": 2, "rename": 2, "update": 1, "rejoin": 1, "churn": 2, "reinit": 2, "send": 2, "say": 3, "sendlong": 2, "reply": 3,
 	"react": 3, "sendfile": 3, "download": 3, "members": 2, "size": 2, "devices": 2, "insuite": 2, "ordered": 3, "trust": 1, "distrust": 1, "legacy": 1}
 
 // Do plays a verb.
@@ -330,6 +330,8 @@ func (m *member) inGroup(ctx context.Context, c *client.Client, g *client.Group,
 		return g.Rename(ctx, args[0])
 	case "update":
 		return g.UpdateKeys(ctx)
+	case "rejoin":
+		return g.Rejoin(ctx)
 	case "churn":
 		for range number(0) {
 			if err := g.UpdateKeys(ctx); err != nil {

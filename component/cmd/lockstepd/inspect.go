@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"mellium.im/xmpp/jid"
+
 	"github.com/lockstep-im/lockstep/component"
 	"github.com/lockstep-im/lockstep/component/store"
 )
@@ -55,7 +57,11 @@ type groupShowCmd struct {
 
 func (c groupShowCmd) Run(e *env) error {
 	return withStore(e, true, func(ctx context.Context, st store.Store) error {
-		g, err := component.SummariseGroup(ctx, st, c.JID)
+		who, err := bareJID(c.JID)
+		if err != nil {
+			return err
+		}
+		g, err := component.SummariseGroup(ctx, st, who)
 		if errors.Is(err, store.ErrNotFound) {
 			return withHint(fmt.Errorf("there is no group %q", c.JID), "lockstepd group list shows them all")
 		}
@@ -82,6 +88,16 @@ func (c groupShowCmd) Run(e *env) error {
 	})
 }
 
+// bareJID gives the address as the store has it: people type capitals, and copy
+// addresses with a resource.
+func bareJID(s string) (string, error) {
+	j, err := jid.Parse(s)
+	if err != nil {
+		return "", withHint(fmt.Errorf("%q is no address: %w", s, err), "it is like juliet@capulet.lit")
+	}
+	return j.Bare().String(), nil
+}
+
 type userCmd struct {
 	Show  userShowCmd  `cmd:"" help:"Show an account's devices and groups."`
 	Purge userPurgeCmd `cmd:"" help:"Remove everything of an account, and propose its devices' removal from their groups."`
@@ -93,18 +109,22 @@ type userShowCmd struct {
 
 func (c userShowCmd) Run(e *env) error {
 	return withStore(e, true, func(ctx context.Context, st store.Store) error {
+		who, err := bareJID(c.JID)
+		if err != nil {
+			return err
+		}
 		now := time.Now()
 		w := tabwriter.NewWriter(e.stdout, 0, 4, 2, ' ', 0)
-		err := st.View(ctx, func(r store.Reader) error {
-			devices, err := r.Devices(c.JID, now)
+		err = st.View(ctx, func(r store.Reader) error {
+			devices, err := r.Devices(who, now)
 			if err != nil {
 				return err
 			}
-			sessions, err := r.Sessions(c.JID)
+			sessions, err := r.Sessions(who)
 			if err != nil {
 				return err
 			}
-			groups, err := r.UserGroups(c.JID, "", "", 10_000)
+			groups, err := r.UserGroups(who, "", "", 10_000)
 			if err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/component/store/sqlite"
 )
 
@@ -127,7 +128,15 @@ func TestInspect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := st.Update(t.Context(), func(tx store.Tx) error {
+		return tx.PutSession(store.Session{JID: "juliet@capulet.lit/balcony", User: "juliet@capulet.lit", Device: "d1"})
+	}); err != nil {
+		t.Fatal(err)
+	}
 	st.Close()
+	if code, out, errs := lockstepd(t, "user", "show", "Juliet@capulet.lit/chamber", "--store="+path); code != 0 || !strings.Contains(out, "GROUP") {
+		t.Errorf("user show: %d %s %s", code, out, errs)
+	}
 	if code, out, errs := lockstepd(t, "group", "list", "--store="+path); code != 0 || !strings.Contains(out, "GROUP") {
 		t.Errorf("group list: %d %s %s", code, out, errs)
 	}
