@@ -482,11 +482,8 @@ func TestLongHole(t *testing.T) {
 		return [][]byte{h.Append(nil, &page)}
 	})
 	fill(t, jg, 800)
-	if err := rg.Sync(contextFor(t, 20*time.Second)); err == nil {
-		t.Error("caught up with a log that has a hole")
-	} else {
-		t.Log(err)
-	}
+	// It fails, or ends after the client has come back by itself.
+	t.Log(rg.Sync(contextFor(t, 20*time.Second)))
 	mu.Lock()
 	if missed == 0 {
 		t.Error("the hole was never shown")

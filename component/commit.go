@@ -274,7 +274,7 @@ func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanz
 
 // afterCommit brings the cached state up to date and tells everybody.
 func (g *group) afterCommit(r *request, st *groupState, c *submittedCommit, e *commitEffect, change *store.Commit, acc store.Accepted, entry *store.Entry, next func(*groupState)) {
-	g.s.missed.spoke(g.jid, acc.Seq, r.from.full, g.s.now())
+	g.s.missed.spoke(g.jid, acc.Seq, r.from.bare, g.s.now())
 	old := g.recipients(r.ctx, st)
 	leavers := st.leavers()
 	head, tail := g.s.envelope(g.jid, entry)
@@ -304,7 +304,7 @@ func (g *group) afterCommit(r *request, st *groupState, c *submittedCommit, e *c
 	if next != nil {
 		next(st)
 	}
-	g.s.nudger.absent(g.jid, st)
+	g.s.nudger.absent(g.jid, st, r.from.bare)
 	g.s.announceWelcomes(r.ctx, g.jid, change, acc)
 	if !alone {
 		g.st = nil

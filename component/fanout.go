@@ -56,14 +56,19 @@ func (st *groupState) listening() map[string][]leafDevice {
 // the accounts that have none. extra are further full JIDs: devices that the
 // entry removes get it as their last one.
 func (g *group) fanout(ctx context.Context, st *groupState, e *store.Entry, skip string, extra []string) {
-	if e.Seq != 0 && e.Kind != store.KindControl {
-		g.s.missed.spoke(g.jid, e.Seq, skip, g.s.now())
+	sender := "" // the service
+	if a, err := parseAddr(skip); err == nil {
+		sender = a.bare
+	}
+	counts := e.Seq != 0 && e.Kind != store.KindControl
+	if counts {
+		g.s.missed.spoke(g.jid, e.Seq, sender, g.s.now())
 	}
 	to := g.recipients(ctx, st)
 	head, tail := g.s.envelope(g.jid, e)
 	g.s.deliver(ctx, head, tail, to, escapeAttr(skip), extra)
-	if e.Seq != 0 && e.Kind != store.KindControl {
-		g.s.nudger.absent(g.jid, st)
+	if counts {
+		g.s.nudger.absent(g.jid, st, sender)
 	}
 }
 

@@ -62,10 +62,7 @@ type leaver struct {
 
 // spoke notes an entry before it goes out: who is not told of it by the
 // fan-out finds it here.
-func (m *missed) spoke(jid string, seq uint64, from string, now time.Time) {
-	if a, err := parseAddr(from); err == nil {
-		from = a.bare
-	}
+func (m *missed) spoke(jid string, seq uint64, sender string, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.groups == nil {
@@ -83,10 +80,10 @@ func (m *missed) spoke(jid string, seq uint64, from string, now time.Time) {
 		}
 		m.purge = max(256, 2*len(m.groups))
 	}
-	if s.last.sender != from {
+	if s.last.sender != sender {
 		s.other = s.last
 	}
-	s.last = utterance{seq, from, now}
+	s.last = utterance{seq, sender, now}
 	m.groups[jid] = s
 }
 

@@ -67,8 +67,9 @@ func newNudger(s *Service) *nudger {
 	return n
 }
 
-// absent asks for a nudge of each account of the group that has no session.
-func (n *nudger) absent(jid string, st *groupState) {
+// absent asks for a nudge of each account of the group that has no session,
+// except the sender's: it may have gone away as soon as it had its answer.
+func (n *nudger) absent(jid string, st *groupState, sender string) {
 	gen := n.gen.Load()
 	if n.s.conf.Nudge == NudgeOff || len(st.absent) == 0 || st.nudges == gen {
 		return
@@ -77,7 +78,7 @@ func (n *nudger) absent(jid string, st *groupState) {
 	defer n.mu.Unlock()
 	all := true
 	for _, user := range st.absent {
-		if !n.knows(user, jid) && !n.want(user, jid) {
+		if user == sender || !n.knows(user, jid) && !n.want(user, jid) {
 			all = false
 		}
 	}

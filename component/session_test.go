@@ -281,6 +281,8 @@ func TestMissedEvent(t *testing.T) {
 	say(r)
 	gone(r)
 	called("he said it himself", false)
+	say(r)
+	called("he says it without a session", false)
 
 	r.announce()
 	say(j)
@@ -288,12 +290,14 @@ func TestMissedEvent(t *testing.T) {
 	read()
 	ahead.Add(int64(time.Minute))
 	say(j)
+	say(r)
 	ahead.Add(int64(time.Minute))
 	gone(r)
 	called("it was long ago", false)
 
 	r.announce()
 	say(j)
+	say(r) // what comes before it in the group has gone out by then
 	ahead.Add(int64(5 * time.Minute))
 	bounce(domain)
 	called("something came back that was no event", false)
