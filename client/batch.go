@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/lockstep-im/lockstep/client/store"
@@ -93,7 +94,7 @@ func (b *batch) write() {
 	b.mu.Lock()
 	b.writing = false
 	if err != nil {
-		b.err = errors.Join(errStoreFailed, err)
+		b.err = fmt.Errorf("%w: %w", errStoreFailed, err)
 	} else {
 		b.written = upTo
 	}

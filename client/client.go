@@ -246,8 +246,8 @@ func (c *Client) Device() DeviceID { return c.device }
 // OnMessage sets the handler of messages. For each group it is called for one
 // message after another, in the order of the log; different groups do not wait
 // for each other. It may call any method. A message counts as delivered when it
-// returns: if the process dies before that, the message comes again, with the
-// same ID.
+// returns: if the process dies or the client is closed before that, the message
+// comes again, with the same ID. The context ends with Close.
 func (c *Client) OnMessage(fn func(ctx context.Context, m *Message)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -400,7 +400,7 @@ func (c *Client) Ready(ctx context.Context) error {
 			err := c.lastErr
 			c.mu.Unlock()
 			if err != nil {
-				return fmt.Errorf("client: not online yet: %w (last: %v)", ctx.Err(), err)
+				return fmt.Errorf("client: not online yet: %w (last: %w)", ctx.Err(), err)
 			}
 			return fmt.Errorf("client: not online yet: %w", ctx.Err())
 		}

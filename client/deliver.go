@@ -121,8 +121,10 @@ func (d *dispatcher) run() {
 		d.mu.Unlock()
 		d.c.handle(it)
 		d.c.fail("handled")
-		if it.row != "" && d.g != nil {
-			// Not waited for: if it is lost the item comes again with its id.
+		if it.row != "" && d.g != nil && !d.c.handlersStopped() {
+			// Not waited for: if it is lost the item comes again with its id. So it
+			// does when Close came meanwhile, and with it the end of the handler's
+			// context: what it could not do is done after the restart.
 			d.g.delivered(it.row)
 		}
 	}

@@ -20,7 +20,7 @@
 // the restart; no message key is ever used twice. A message that was received
 // is handed to the handler at least once, with the same [Message.ID] each time,
 // in the order of the group's log; it counts as delivered when the handler
-// returns.
+// returns before Close is called.
 //
 // All this rests on the store: give each device its own, on a disk that keeps
 // what it has synced, and do not restore a backup over a used one. If that

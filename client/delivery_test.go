@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/lockstep-im/lockstep/client"
+)
+
+// TestClosedUnderAHandler closes a client while its handler is at work on the
+// second of three messages: what the handler could not finish comes again.
+func TestClosedUnderAHandler(t *testing.T) {
+	w := newWorld(t)
+	juliet := w.join("juliet")
+	cfg := w.config("romeo", nil)
+	cfg.StorePath = filepath.Join(w.dir, "romeo.db")
+	romeo := w.prepare("romeo", cfg)
+	entered := make(chan struct{})
+	romeo.OnMessage(func(ctx context.Context, m *client.Message) {
+		if m.Body == "1" {
+			close(entered)
+			<-ctx.Done() // as a reply under way does
+		}
+	})
+	romeo.run()
+	ok(t, romeo.Ready(ctxShort(t)))
+	jg := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
+	romeo.group(jg.JID())
+	for i := range 3 {
+		must(jg.Send(ctxShort(t), fmt.Sprint(i)))(t)
+	}
+	<-entered
+	romeo.stop()
+	again := w.start("romeo", cfg)
+	again.hears("2")
+	again.mu.Lock()
+	defer again.mu.Unlock()
+	if got := fmt.Sprint(again.texts()); got != "[juliet@capulet.lit: 1 juliet@capulet.lit: 2]" {
+		t.Errorf("after the restart romeo hears %s", got)
+	}
+}
+
+// TestHandlerNeverReturns has a handler that blocks for ever in one group: other
+// groups, calls and Close go on.
+func TestHandlerNeverReturns(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo := w.join("juliet"), w.join("romeo")
+	stuck := make(chan struct{})
+	t.Cleanup(func() { close(stuck) })
+	one := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	two := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	for _, g := range []*client.Group{one, two} {
+		must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+		romeo.group(g.JID())
+	}
+	romeo.mu.Lock()
+	romeo.onMsg = func(_ context.Context, m *client.Message) {
+		if m.Group.JID() == one.JID() {
+			<-stuck
+		}
+	}
+	romeo.mu.Unlock()
+	must(one.Send(ctxShort(t), "stuck"))(t)
+	romeo.hears("stuck")
+	for range 700 { // more than are kept in memory for it
+		if _, err := one.Post(ctxShort(t), "behind"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(one.Send(ctxShort(t), "the last"))(t)
+	must(two.Send(ctxShort(t), "elsewhere"))(t)
+	romeo.hears("elsewhere")
+	rg := romeo.group(one.JID())
+	must(rg.Send(ctxShort(t), "I listen"))(t)
+	ok(t, rg.UpdateKeys(ctxShort(t)))
+	juliet.hears("I listen")
+	began := time.Now()
+	romeo.stop()
+	if d := time.Since(began); d > 15*time.Second {
+		t.Errorf("closing took %v", d)
+	}
+}
+
+// TestHandlerPanics has a handler that panics at each message and event.
+func TestHandlerPanics(t *testing.T) {
+	w := newWorld(t)
+	juliet := w.join("juliet")
+	cfg := w.config("romeo", nil)
+	cfg.StorePath = filepath.Join(w.dir, "romeo.db")
+	romeo := w.prepare("romeo", cfg)
+	heard := make(chan string, 16)
+	romeo.OnMessage(func(_ context.Context, m *client.Message) {
+		heard <- m.Body
+		panic("the bot is broken")
+	})
+	romeo.OnEvent(func(context.Context, client.Event) { panic("the bot is broken") })
+	romeo.run()
+	ok(t, romeo.Ready(ctxShort(t)))
+	jg := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
+	until(t, "romeo is in", func() bool { g, in := romeo.Group(jg.JID()); return in && g.Joined() })
+	for _, text := range []string{"a", "b"} {
+		must(jg.Send(ctxShort(t), text))(t)
+		select {
+		case got := <-heard:
+			if got != text {
+				t.Errorf("heard %q, want %q", got, text)
+			}
+		case <-time.After(patience):
+			t.Fatal("romeo is deaf after a panic")
+		}
+	}
+}
+
+// TestCloseInAHandler closes the client from its own handler.
+func TestCloseInAHandler(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo := w.join("juliet"), w.join("romeo")
+	jg := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
+	romeo.group(jg.JID())
+	closed := make(chan error, 1)
+	romeo.mu.Lock()
+	romeo.onMsg = func(context.Context, *client.Message) { closed <- romeo.Close() }
+	romeo.mu.Unlock()
+	must(jg.Send(ctxShort(t), "good night"))(t)
+	select {
+	case err := <-closed:
+		ok(t, err)
+	case <-time.After(patience):
+		t.Fatal("Close in a handler does not return")
+	}
+}
