@@ -212,6 +212,28 @@ func (g *Group) signal() {
 	g.changed = make(chan struct{})
 }
 
+// until waits for a condition, which is asked whenever the group has moved. Called
+// with the lock held, which it gives up while waiting.
+func (g *Group) until(ctx context.Context, cond func() bool) error {
+	for !cond() {
+		changed := g.changed
+		g.mu.Unlock()
+		var err error
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-g.c.life.Done():
+			err = ErrClosed
+		}
+		g.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // load reads the secrets. Called with the lock held.
 func (g *Group) load() error {
 	if err := g.b.failed(); err != nil {

@@ -167,27 +167,13 @@ func (g *Group) redoNext() bool {
 // that was given later must not be overwritten by one that was given before.
 func (g *Group) afterUnfinished(ctx context.Context) error {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if err := g.load(); err != nil {
-		g.mu.Unlock()
 		return err
 	}
-	for len(g.unfinished) > 0 || g.redoing {
-		if g.meta.Status != statusJoined {
-			break
-		}
-		changed := g.changed
-		g.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-g.c.life.Done():
-			return ErrClosed
-		}
-		g.mu.Lock()
-	}
-	g.mu.Unlock()
-	return nil
+	return g.until(ctx, func() bool {
+		return len(g.unfinished) == 0 && !g.redoing || g.meta.Status != statusJoined
+	})
 }
 
 // do makes a change.

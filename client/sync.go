@@ -91,29 +91,16 @@ func (g *Group) fetchLoop() {
 // seq, has been processed.
 func (g *Group) catchUp(ctx context.Context, seq uint64) error {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if err := g.load(); err != nil {
-		g.mu.Unlock()
 		return err
 	}
 	g.head = max(g.head, seq)
 	want := g.fetchLocked()
-	for {
-		if g.fetchDone >= want {
-			err := g.syncErr
-			g.mu.Unlock()
-			return err
-		}
-		changed := g.changed
-		g.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-g.c.life.Done():
-			return ErrClosed
-		}
-		g.mu.Lock()
+	if err := g.until(ctx, func() bool { return g.fetchDone >= want }); err != nil {
+		return err
 	}
+	return g.syncErr
 }
 
 // pageQuery is a page of the log that was asked for.
