@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -206,7 +207,7 @@ func (a *app) online(before func(c *client.Client), accept client.AcceptPolicy) 
 	ctx, cancel := context.WithTimeout(a.ctx, 60*time.Second)
 	defer cancel()
 	ready := make(chan error, 1)
-	go func() { ready <- s.Ready(ctx) }()
+	go func() { ready <- a.ready(ctx, s.Client) }()
 	select {
 	case err = <-ready:
 	case err = <-s.done:
@@ -220,6 +221,24 @@ func (a *app) online(before func(c *client.Client), accept client.AcceptPolicy) 
 		return nil, err
 	}
 	return s, nil
+}
+
+// firstTry is how long nothing is said of a connection that does not come about.
+const firstTry = 3 * time.Second
+
+// ready waits until everything is caught up. A person is told what it waits for,
+// and does not wait for what will not come.
+func (a *app) ready(ctx context.Context, c *client.Client) error {
+	first, cancel := context.WithTimeout(ctx, firstTry)
+	defer cancel()
+	err := c.Ready(first)
+	var cert *tls.CertificateVerificationError
+	var noHost *net.DNSError
+	if err == nil || ctx.Err() != nil || errors.As(err, &cert) || errors.As(err, &noHost) && noHost.IsNotFound {
+		return err
+	}
+	fmt.Fprintf(a.err, "lockstep: %s; still trying\n", strip(err))
+	return c.Ready(ctx)
 }
 
 func (s *session) close() {

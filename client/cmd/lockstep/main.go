@@ -19,9 +19,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -112,7 +115,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	}
 	if err != nil {
 		fmt.Fprintf(errOut, "lockstep: error: %v\n", err)
-		fmt.Fprintln(errOut, "lockstep: hint: lockstep --help lists what there is")
+		fmt.Fprintf(errOut, "lockstep: hint: %s --help says what can be given\n", commandOf(err))
 		return 2
 	}
 	a := &app{cli: c, in: in, out: out, err: errOut, ctx: ctx}
@@ -128,24 +131,48 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	return 0
 }
 
-// strip takes package names off the front: a person reads this.
-func strip(err error) string {
-	s := err.Error()
-	for _, p := range []string{"client: ", "store: "} {
-		s = strings.TrimPrefix(s, p)
+// commandOf is as much of the command as was understood.
+func commandOf(err error) string {
+	var pe *kong.ParseError
+	if errors.As(err, &pe) && pe.Context != nil {
+		if n := pe.Context.Selected(); n != nil {
+			return n.FullPath()
+		}
 	}
-	return s
+	return "lockstep"
 }
+
+// packages are the names that this program's errors begin with.
+var packages = strings.NewReplacer(": client: ", ": ", "(last: client: ", "(last: ", ": store: ", ": ", ": stanza: ", ": ")
+
+// strip takes package names out: a person reads this.
+func strip(err error) string { return strings.TrimPrefix(packages.Replace(": "+err.Error()), ": ") }
 
 // hint says what to do about an error, where that can be said.
 func hint(err error) string {
 	var auth *client.AuthError
 	var untrusted *client.UntrustedError
+	var queued *client.QueuedError
+	var cert *tls.CertificateVerificationError
+	var noHost *net.DNSError
+	var noRoute *net.OpError
 	switch {
 	case errors.As(err, &auth):
 		return "check the password: $LOCKSTEP_PASSWORD, --password-file, or the prompt"
 	case errors.As(err, &untrusted):
 		return "lockstep verify shows keys to compare; lockstep verify JID --trust FINGERPRINT accepts one"
+	case errors.As(err, &queued):
+		return "it goes out when a lockstep command of this account is online again; do not send it twice"
+	case errors.As(err, &cert):
+		return "look at the certificate's dates and names, and at this machine's clock; an authority of one's own is named with --ca-file"
+	case errors.As(err, &noHost):
+		return "look at the account's domain, or name the server with --server HOST:PORT"
+	case errors.As(err, &noRoute):
+		return "look whether the server runs and is at --server HOST:PORT; lockstep doctor goes through the steps"
+	case errors.Is(err, syscall.ENOSPC), strings.Contains(err.Error(), "disk is full"):
+		return "make room on the disk, or keep the state elsewhere with --state FILE"
+	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
+		return "the state must be where this user may write: --state FILE"
 	case errors.Is(err, store.ErrLocked):
 		return "another lockstep runs with this account's state; end it, or give this one its own device with --state FILE"
 	case errors.Is(err, client.ErrNoService):

@@ -10,8 +10,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -181,6 +183,9 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"no such group", []string{"send", "nowhere", "x"}, "lockstep group list"},
 		{"unknown command", []string{"sing"}, "lockstep --help"},
+		{"unknown subcommand", []string{"group", "sing"}, "lockstep group --help"},
+		{"unknown flag", []string{"group", "create", "--loud"}, "lockstep group create --help"},
+		{"nothing to say", []string{"send", "nowhere", ""}, "lockstep group list"},
 		{"bad device", []string{"device", "remove", "xyz"}, "hexadecimal"},
 		{"no such account", []string{"verify", "nobody@" + demoDomain}, "be in a group together"},
 	} {
@@ -207,6 +212,79 @@ func TestMistakes(t *testing.T) {
 	e.Reset()
 	if code := run([]string{"group", "list"}, strings.NewReader(""), &o, &e); code == 0 || !strings.Contains(e.String(), `unknown key "acount"`) {
 		t.Errorf("unknown key: %d %q", code, e.String())
+	}
+}
+
+// TestNoConnection says what is in the way, and waits for nothing that will not
+// come.
+func TestNoConnection(t *testing.T) {
+	th := newTheatre(t)
+	args := th.args("juliet")
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"foreign certificate", args[:6], []string{"certificate", "--ca-file", "clock"}},
+		{"no such server", append(slices.Clone(args[:4]), "--server", "nowhere.invalid:5222"), []string{"nowhere.invalid", "--server"}},
+	} {
+		var o, e bytes.Buffer
+		began := time.Now()
+		code := run(append(c.args, "group", "list"), strings.NewReader(""), &o, &e)
+		for _, want := range c.want {
+			if code != 1 || !strings.Contains(e.String(), want) {
+				t.Errorf("%s: status %d, %q", c.name, code, e.String())
+			}
+		}
+		if d := time.Since(began); d > 30*time.Second {
+			t.Errorf("%s: it took %v", c.name, d)
+		}
+	}
+}
+
+// brokenPipe takes some lines and then no more.
+type brokenPipe struct {
+	strings.Builder
+	lines int
+}
+
+func (p *brokenPipe) Write(b []byte) (int, error) {
+	if p.lines--; p.lines < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return p.Builder.Write(b)
+}
+
+// TestListenLosesNothing ends listening by count and by an output that is full:
+// what was not written comes the next time.
+func TestListenLosesNothing(t *testing.T) {
+	th := newTheatre(t)
+	th.must("romeo", "group", "list")
+	th.must("juliet", "group", "create", "Balcony", "--local", "balcony", "--invite", "romeo@"+demoDomain)
+	th.must("romeo", "group", "accept", "balcony@"+demoDS)
+	if code, _, errOut := th.lockstep("juliet", "one\n\ntwo\nthree\nfour\nfive\nsix\n", "send", "balcony"); code != 0 {
+		t.Fatal(errOut)
+	}
+	heard := th.must("romeo", "listen", "-n", "2")
+	pipe, e := &brokenPipe{lines: 1}, bytes.Buffer{}
+	if code := run(append(th.args("romeo"), "listen"), strings.NewReader(""), pipe, &e); code != 1 || !strings.Contains(e.String(), "make room") {
+		t.Errorf("with a full disk: status %d, %q", code, e.String())
+	}
+	heard += pipe.String()
+	heard += th.must("romeo", "listen", "-n", "3")
+	var words []string
+	for line := range strings.Lines(heard) {
+		words = append(words, strings.TrimSpace(line[strings.LastIndex(line, "\t")+1:]))
+	}
+	if got := strings.Join(words, " "); got != "one two three four five six" {
+		t.Errorf("heard %q", got)
+	}
+}
+
+func TestLongLine(t *testing.T) {
+	err := eachLine(strings.NewReader("short\n"+strings.Repeat("x", 2*maxLine)), func(string) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), "--file") {
+		t.Errorf("%v", err)
 	}
 }
 

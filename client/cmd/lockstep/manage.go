@@ -84,7 +84,11 @@ func (c *groupListCmd) Run(a *app) error {
 		for _, g := range s.Groups() {
 			role, _ := g.Role("")
 			members, _ := g.Members()
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d devices\tepoch %d\n", g.JID(), shown(g.Name()), role, len(members), g.Epoch())
+			devices := "1 device"
+			if n := len(members); n != 1 {
+				devices = fmt.Sprint(n, " devices")
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\tepoch %d\n", g.JID(), shown(g.Name()), role, devices, g.Epoch())
 		}
 		for _, inv := range s.Invitations() {
 			fmt.Fprintf(w, "%s\tinvitation by %s: lockstep group accept, or decline\n", inv.Group, inv.By)
@@ -145,7 +149,7 @@ func (a *app) invite(ctx context.Context, g *client.Group, accounts []string) er
 	for _, u := range res.Users {
 		fmt.Fprintf(a.out, "%s: %s", u.JID, u.Status)
 		if u.Reason != "" {
-			fmt.Fprintf(a.out, " (%s)", clean(u.Reason))
+			fmt.Fprintf(a.out, " (%s)", clean(strip(errors.New(u.Reason))))
 		}
 		fmt.Fprintln(a.out)
 		for _, d := range u.Devices {

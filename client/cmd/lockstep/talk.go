@@ -68,26 +68,41 @@ func (c *sendCmd) Run(a *app) error {
 		}
 	}
 	if len(c.Text) > 0 {
+		if strings.Join(c.Text, "") == "" {
+			return errors.New("the text is empty: there is nothing to send")
+		}
 		return one(func(ctx context.Context) (*client.Sent, error) { return g.Send(ctx, strings.Join(c.Text, " ")) })
 	}
 	if len(c.File) > 0 {
 		return nil
 	}
+	n := 0
 	return eachLine(a.in, func(line string) error {
-		if line == "" {
+		if n++; line == "" {
 			return nil
 		}
-		return one(func(ctx context.Context) (*client.Sent, error) { return g.Send(ctx, line) })
+		err := one(func(ctx context.Context) (*client.Sent, error) { return g.Send(ctx, line) })
+		if err != nil {
+			return fmt.Errorf("stopped at line %d: %w", n, err)
+		}
+		return nil
 	})
 }
 
+// maxLine is the longest line that is read: more than any message may have.
+const maxLine = 1 << 20
+
 func eachLine(r io.Reader, fn func(string) error) error {
 	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 0, 64<<10), 1<<20)
-	for sc.Scan() {
+	sc.Buffer(make([]byte, 0, 64<<10), maxLine)
+	n := 0
+	for ; sc.Scan(); n++ {
 		if err := fn(sc.Text()); err != nil {
 			return err
 		}
+	}
+	if errors.Is(sc.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("line %d is longer than %d bytes: send it as a file, with --file", n+1, maxLine)
 	}
 	return sc.Err()
 }
@@ -143,10 +158,40 @@ func (c *listenCmd) Run(a *app) error {
 	defer done()
 	a.ctx = ctx
 	var mu sync.Mutex
+	var failed error // the output takes nothing any more
 	left := c.Count
 	wanted := func(jid string) bool {
 		local, _, _ := strings.Cut(jid, "@")
 		return len(c.Groups) == 0 || slices.Contains(c.Groups, jid) || slices.Contains(c.Groups, local)
+	}
+	// write reports whether it has taken the message.
+	write := func(m *client.Message) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if failed != nil || c.Count > 0 && left == 0 {
+			return false
+		}
+		var err error
+		if c.JSON {
+			err = json.NewEncoder(a.out).Encode(toJSON(m))
+		} else if line := plainLine(m); line != "" {
+			_, err = fmt.Fprintln(a.out, line)
+		} else {
+			return true
+		}
+		if err != nil {
+			failed = fmt.Errorf("writing a message, which comes again the next time: %w", err)
+			done()
+			return false
+		}
+		if c.Count > 0 {
+			if left--; left == 0 {
+				// After this handler has returned, so that the message
+				// counts as delivered.
+				time.AfterFunc(50*time.Millisecond, done)
+			}
+		}
+		return true
 	}
 	var s *session
 	ready := make(chan struct{})
@@ -163,24 +208,8 @@ func (c *listenCmd) Run(a *app) error {
 				<-ready
 				c.save(ctx, a, s, m)
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			if c.Count > 0 && left == 0 {
-				return
-			}
-			if c.JSON {
-				json.NewEncoder(a.out).Encode(toJSON(m))
-			} else if line := plainLine(m); line != "" {
-				fmt.Fprintln(a.out, line)
-			} else {
-				return
-			}
-			if c.Count > 0 {
-				if left--; left == 0 {
-					// After this handler has returned, so that the message
-					// counts as delivered.
-					time.AfterFunc(50*time.Millisecond, done)
-				}
+			if !write(m) {
+				<-ctx.Done() // not delivered: it comes again the next time
 			}
 		})
 		cl.OnEvent(func(_ context.Context, e client.Event) {
@@ -203,6 +232,12 @@ func (c *listenCmd) Run(a *app) error {
 		})
 	}, accept)
 	if err != nil {
+		// What an earlier run has left in the store may have been enough.
+		mu.Lock()
+		defer mu.Unlock()
+		if failed != nil || c.Count > 0 && left == 0 {
+			return failed
+		}
 		return err
 	}
 	close(ready)
@@ -226,7 +261,9 @@ func (c *listenCmd) Run(a *app) error {
 		}()
 	}
 	<-ctx.Done()
-	return nil
+	mu.Lock()
+	defer mu.Unlock()
+	return failed
 }
 
 // save writes the files of a message into the folder, under names that are
