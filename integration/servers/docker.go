@@ -312,7 +312,18 @@ func (c *container) run(ctx context.Context, args ...string) error {
 func (c *container) start(ctx context.Context) error { return c.run(ctx, "start", c.name) }
 func (c *container) stop(ctx context.Context) error  { return c.run(ctx, "stop", "-t", "15", c.name) }
 func (c *container) kill(ctx context.Context) error  { return c.run(ctx, "kill", c.name) }
-func (c *container) pause(ctx context.Context) error { return c.run(ctx, "pause", c.name) }
+
+// pause freezes the container. The kernel takes a moment for that, and on a
+// machine with much to do the engine now and then gives up before (unable to freeze).
+func (c *container) pause(ctx context.Context) (err error) {
+	for range 5 {
+		if err = c.run(ctx, "pause", c.name); err == nil || !strings.Contains(err.Error(), "unable to freeze") {
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	return err
+}
 func (c *container) resume(ctx context.Context) error {
 	return c.run(ctx, "unpause", c.name)
 }
