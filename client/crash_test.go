@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -139,10 +140,20 @@ func crashChild(args []string) {
 	}()
 	for n := 0; ; n++ {
 		text := fmt.Sprintf("c-%d-%d", os.Getpid(), n)
-		sent, err := g.Send(ctx, text)
+		posted, err := g.Post(ctx, text)
 		if err != nil {
 			out("error sending: %v", err)
 			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		// From here on it must not be lost, whatever happens.
+		out("posted %s", text)
+		if n%4 == 3 {
+			continue // another is under way at once
+		}
+		sent, err := posted.Wait(ctx)
+		if err != nil {
+			out("error sending: %v", err)
 			continue
 		}
 		out("sent %s %s", sent.ID, text)
@@ -158,6 +169,8 @@ type crashWorld struct {
 	mu     sync.Mutex
 	heard  map[string]string // text -> id, by juliet
 	sent   map[string]string // text -> id, by juliet
+	posted []string          // by juliet, in her order
+	next   int               // number of romeo's message that juliet must hear next
 	alarms []string
 	errors []string
 	state  string
@@ -166,11 +179,14 @@ type crashWorld struct {
 // TestKilled kills a client a few hundred times, between any two steps and at
 // random, while it talks, listens and changes keys. At the end nothing that was
 // sent is lost or doubled, no message key was used twice, and the group has one
-// history.
+// history. LOCKSTEP_KILLS is another number of times.
 func TestKilled(t *testing.T) {
 	rounds := 240
 	if testing.Short() {
 		rounds = 2 * len(points)
+	}
+	if n, err := strconv.Atoi(os.Getenv("LOCKSTEP_KILLS")); err == nil {
+		rounds = n
 	}
 	w := newWorld(t)
 	cw := &crashWorld{t: t, w: w, heard: map[string]string{}, sent: map[string]string{}}
@@ -278,6 +294,11 @@ func TestKilled(t *testing.T) {
 			t.Errorf("romeo heard %q %d times", text, n)
 		}
 	}
+	for _, text := range cw.posted {
+		if times[text] == 0 {
+			t.Errorf("juliet was told that %q is kept, and romeo never heard it", text)
+		}
+	}
 	for text, id := range cw.sent {
 		if ids[text] != id {
 			t.Errorf("juliet was told that %q is %s; romeo has %q", text, id, ids[text])
@@ -291,7 +312,7 @@ func TestKilled(t *testing.T) {
 	wireMu.Lock()
 	defer wireMu.Unlock()
 	checkKeys(t, ciphertexts, epochs)
-	t.Logf("%d kills, %d messages by juliet of which %d were confirmed to her, %d by romeo, %d epochs, %d ciphertexts", rounds, len(times), len(cw.sent), len(romeoSaid), len(epochs), len(ciphertexts))
+	t.Logf("%d kills, %d messages by juliet of which she was told that %d are kept and %d are sent, %d by romeo, %d epochs, %d ciphertexts", rounds, len(times), len(cw.posted), len(cw.sent), len(romeoSaid), len(epochs), len(ciphertexts))
 }
 
 // checkKeys opens every ciphertext with the keys of its epoch: two that used
@@ -317,7 +338,8 @@ func checkKeys(t *testing.T, ciphertexts map[stanza.Ref][]byte, epochs map[uint6
 		if g == nil {
 			saved, have := epochs[epoch]
 			if !have {
-				continue // sealed in an epoch that romeo did not see: it lost its race
+				t.Errorf("juliet sent something of epoch %d, which romeo has not seen", epoch)
+				continue
 			}
 			if g, err = mls.Load(nil, saved); err != nil {
 				t.Fatal(err)
@@ -374,10 +396,19 @@ func (cw *crashWorld) read(out io.Reader, ready chan<- struct{}) {
 			close(ready)
 		case "heard":
 			id, text, _ := strings.Cut(rest, " ")
-			if old := cw.heard[text]; old != "" && old != id {
+			old := cw.heard[text]
+			if old != "" && old != id {
 				cw.t.Errorf("juliet heard %q twice, as %s and %s", text, old, id)
 			}
 			cw.heard[text] = id
+			if old == "" && strings.HasPrefix(text, "r-") {
+				if want := fmt.Sprintf("r-%d", cw.next); text != want {
+					cw.t.Errorf("juliet heard %q before %q", text, want)
+				}
+				cw.next++
+			}
+		case "posted":
+			cw.posted = append(cw.posted, rest)
 		case "sent":
 			id, text, _ := strings.Cut(rest, " ")
 			cw.sent[text] = id
