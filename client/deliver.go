@@ -56,7 +56,12 @@ func (d *dispatcher) push(items ...item) {
 	d.pushes++
 	for _, it := range items {
 		if it.row == "" {
-			d.queue = append(d.queue, it)
+			// An ephemeral message, or how far a catch-up is, means nothing to
+			// who is so far behind; the rest is rare.
+			_, progress := it.event.(*Progress)
+			if len(d.queue) < maxQueued || it.message == nil && !progress {
+				d.queue = append(d.queue, it)
+			}
 			continue
 		}
 		if d.more || len(d.queue) >= maxQueued {

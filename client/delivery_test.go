@@ -137,3 +137,32 @@ func TestCloseInAHandler(t *testing.T) {
 		t.Fatal("Close in a handler does not return")
 	}
 }
+
+// TestFloodOfEphemerals has a member that floods a slow handler with what is in no
+// log, and so in no store: it costs neither memory without end nor what is in the log.
+func TestFloodOfEphemerals(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo := w.join("juliet"), w.join("romeo")
+	jg := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(jg.JID())
+	slow := make(chan struct{})
+	romeo.mu.Lock()
+	romeo.onMsg = func(context.Context, *client.Message) { <-slow }
+	romeo.mu.Unlock()
+	must(jg.Send(ctxShort(t), "first"))(t)
+	romeo.hears("first")
+	const flood = 2000
+	for range flood {
+		ok(t, jg.SetChatState(ctxShort(t), "composing"))
+	}
+	sent := must(jg.Send(ctxShort(t), "last"))(t)
+	until(t, "romeo has the last", func() bool { return rg.Seq() >= sent.Seq })
+	close(slow)
+	romeo.hears("last")
+	romeo.mu.Lock()
+	defer romeo.mu.Unlock()
+	if n := len(romeo.messages); n > flood/2 {
+		t.Errorf("%d messages were kept in memory", n)
+	}
+}

@@ -49,7 +49,7 @@ func (g *Group) arrived(e *entry) {
 	defer g.mu.Unlock()
 	switch {
 	case e.seq == 0:
-		if len(g.queue) < maxBuffered && g.meta.Status == statusJoined {
+		if len(g.ephemeral) < maxBuffered && g.meta.Status == statusJoined {
 			g.ephemeral = append(g.ephemeral, e)
 		}
 	case e.seq <= g.meta.Seq && g.loaded:
@@ -344,7 +344,8 @@ func (g *Group) checkPosition(aad []byte, e *entry, sender mls.Member, r *receiv
 	}
 	w := g.who(sender)
 	ev := Evidence{Member: &w, Seq: p.Seq, Theirs: p.Chain.String(), Epoch: e.epoch, Message: e.bytes}
-	if e.seq != 0 && p.Seq >= e.seq || e.seq == 0 && p.Seq > max(g.head, g.meta.Seq)+maxBuffered {
+	head := max(g.head, g.meta.Seq)
+	if e.seq != 0 && p.Seq >= e.seq || e.seq == 0 && p.Seq > head && p.Seq-head > maxBuffered {
 		r.put(g, &ForkDetected{Reason: fmt.Sprintf("%s had seen entry %d of the log before it sent entry %d", w.JID, p.Seq, e.seq), Evidence: ev}, e.seq, e.stamp)
 		return
 	}
