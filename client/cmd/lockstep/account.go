@@ -215,6 +215,8 @@ func (a *app) online(before func(c *client.Client), accept client.AcceptPolicy) 
 		if err == nil {
 			err = context.Canceled
 		}
+		cancel()
+		<-ready // it may be about to say something
 	}
 	if err != nil {
 		s.close()
@@ -234,7 +236,7 @@ func (a *app) ready(ctx context.Context, c *client.Client) error {
 	err := c.Ready(first)
 	var cert *tls.CertificateVerificationError
 	var noHost *net.DNSError
-	if err == nil || ctx.Err() != nil || errors.As(err, &cert) || errors.As(err, &noHost) && noHost.IsNotFound {
+	if err == nil || ctx.Err() != nil || first.Err() == nil || errors.As(err, &cert) || errors.As(err, &noHost) && noHost.IsNotFound {
 		return err
 	}
 	fmt.Fprintf(a.err, "lockstep: %s; still trying\n", strip(err))
