@@ -38,9 +38,8 @@ func (s *Service) membersFor(rd store.Reader, key store.GroupKey, r *request) ([
 	if err != nil {
 		return nil, err
 	}
-	if wait := s.rates.bytes.take(r.from.bare, len(members)*memberWork, s.now()); wait > 0 {
-		s.metrics.limited.WithLabelValues("requests").Inc()
-		return nil, &stanza.RetryAfter{After: wait}
+	if err := s.charge(r.from.bare, len(members)*memberWork); err != nil {
+		return nil, err
 	}
 	return members, nil
 }

@@ -131,9 +131,8 @@ func (s *Service) object(r *request, o stanza.Object, part stanza.StagePart, c *
 		if p.Part != string(part) {
 			p.Total = int64(s.limits.MaxArtifact) // another part of that id, which is to be of one
 		}
-		if wait := s.rates.bytes.take(r.from.bare, int(p.Total), s.now()); wait > 0 {
-			s.metrics.limited.WithLabelValues("requests").Inc()
-			return &stanza.RetryAfter{After: wait}
+		if err := s.charge(r.from.bare, int(p.Total)); err != nil {
+			return err
 		}
 		b, err = rd.Upload(r.from.bare, o.Stage, string(part), s.now())
 		return err

@@ -40,6 +40,7 @@ const missedMax = 10_000
 type missed struct {
 	mu     sync.Mutex
 	groups map[string]spoken
+	last   time.Time         // when somebody spoke, in any of them
 	purge  int               // so many groups are looked through for old ones
 	left   map[string]leaver // by account
 }
@@ -84,29 +85,29 @@ func (m *missed) spoke(jid string, seq uint64, sender string, now time.Time) {
 		s.other = s.last
 	}
 	s.last = utterance{seq, sender, now}
-	m.groups[jid] = s
+	m.groups[jid], m.last = s, now
 }
 
-// others gives the groups in which others have spoken of late, each with the seq
-// of their last entry.
-func (m *missed) others(user string, since time.Time) map[string]uint64 {
+// others gives the seq of the last entry of a group that is of others than the
+// account, 0 if there was none since the given time.
+func (m *missed) others(jid, user string, since time.Time) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var out map[string]uint64
-	for jid, s := range m.groups {
-		u := s.last
-		if u.sender == user {
-			u = s.other
-		}
-		if u.seq == 0 || u.at.Before(since) {
-			continue
-		}
-		if out == nil {
-			out = make(map[string]uint64)
-		}
-		out[jid] = u.seq
+	u := m.groups[jid].last
+	if u.sender == user {
+		u = m.groups[jid].other
 	}
-	return out
+	if u.at.Before(since) {
+		return 0
+	}
+	return u.seq
+}
+
+// quiet reports whether nobody has spoken since the given time, in any group.
+func (m *missed) quiet(since time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last.Before(since)
 }
 
 // leave remembers the devices of an account whose last session has ended.
@@ -156,17 +157,11 @@ func (s *Service) callMissed(ctx context.Context, user string, devices []string,
 	}
 	now := s.now()
 	s.missed.leave(user, devices, now)
-	lost := s.missed.others(user, now.Add(-window))
-	if bounced != "" {
-		if lost == nil {
-			lost = make(map[string]uint64)
-		}
-		lost[bounced] = 0 // it says nothing of its seq
-	}
-	if len(lost) == 0 || s.conf.Nudge == NudgeOff || s.nudger.called(user) {
+	since := now.Add(-window)
+	if bounced == "" && s.missed.quiet(since) || s.conf.Nudge == NudgeOff || s.nudger.called(user) {
 		return
 	}
-	jid, err := s.unread(ctx, user, devices, lost)
+	jid, err := s.unread(ctx, user, devices, bounced, since)
 	if err != nil {
 		s.log.Warn("cannot look what a session has missed", "error", err)
 	}
@@ -175,9 +170,10 @@ func (s *Service) callMissed(ctx context.Context, user string, devices []string,
 	}
 }
 
-// unread finds one of the groups in which a device has not acknowledged the
-// entry that it may have missed; a seq of 0 stands for the head. "" means none.
-func (s *Service) unread(ctx context.Context, user string, devices []string, lost map[string]uint64) (found string, err error) {
+// unread finds one of the groups in which a device has not acknowledged what
+// others have said since the given time; of the group whose event came back, which
+// does not tell its seq, everything counts. "" means none.
+func (s *Service) unread(ctx context.Context, user string, devices []string, bounced string, since time.Time) (found string, err error) {
 	err = s.store.View(ctx, func(r store.Reader) error {
 		for after := ""; ; {
 			list, err := r.UserGroups(user, "", after, listMax)
@@ -185,12 +181,12 @@ func (s *Service) unread(ctx context.Context, user string, devices []string, los
 				return err
 			}
 			for _, g := range list {
-				seq, ok := lost[g.JID]
-				if !ok || g.Remote {
-					continue
+				seq := g.Head
+				if g.JID != bounced {
+					seq = s.missed.others(g.JID, user, since)
 				}
-				if seq == 0 {
-					seq = g.Head
+				if g.Remote || seq == 0 {
+					continue
 				}
 				for _, d := range devices {
 					m, err := r.Member(g.Key, user, d)

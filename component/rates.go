@@ -6,6 +6,8 @@ import (
 	"hash/maphash"
 	"sync"
 	"time"
+
+	"github.com/lockstep-im/lockstep/stanza"
 )
 
 // rates limits how often accounts and domains may ask for something. Each limit
@@ -137,4 +139,14 @@ func (l *limiter) shrink(now time.Time) {
 		}
 		delete(l.buckets, key)
 	}
+}
+
+// charge counts work for an account as if it had sent so many more bytes, and
+// fails where these would be too many at once.
+func (s *Service) charge(user string, bytes int) error {
+	if wait := s.rates.bytes.take(user, bytes, s.now()); wait > 0 {
+		s.metrics.limited.WithLabelValues("requests").Inc()
+		return &stanza.RetryAfter{After: wait}
+	}
+	return nil
 }

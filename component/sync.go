@@ -274,9 +274,8 @@ const pieceWork = 256
 // pieceOf cuts a page out of b, which was read whole for this request.
 func (s *Service) pieceOf(r *request, b []byte, offset, maxBytes uint64) (page []byte, whole bool, err error) {
 	if len(b) > s.limits.MaxPage {
-		if wait := s.rates.bytes.take(r.from.bare, len(b)/pieceWork, s.now()); wait > 0 {
-			s.metrics.limited.WithLabelValues("requests").Inc()
-			return nil, false, &stanza.RetryAfter{After: wait}
+		if err := s.charge(r.from.bare, len(b)/pieceWork); err != nil {
+			return nil, false, err
 		}
 	}
 	return s.piece(b, offset, maxBytes)

@@ -140,9 +140,8 @@ func (s *Service) treeOf(rd store.Reader, row *store.Group, snap *store.Snapshot
 	for _, n := range nodes {
 		work += len(n.Data)
 	}
-	if wait := s.rates.bytes.take(who, work, s.now()); wait > 0 {
-		s.metrics.limited.WithLabelValues("requests").Inc()
-		return nil, &stanza.RetryAfter{After: wait}
+	if err := s.charge(who, work); err != nil {
+		return nil, err
 	}
 	g, err := mls.LoadPublicGroup(s.mlsConf, snap.Header, treeNodes(nodes))
 	if err != nil {
