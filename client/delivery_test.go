@@ -120,11 +120,7 @@ func TestHandlerPanics(t *testing.T) {
 
 // TestCloseInAHandler closes the client from its own handler.
 func TestCloseInAHandler(t *testing.T) {
-	w := newWorld(t)
-	juliet, romeo := w.join("juliet"), w.join("romeo")
-	jg := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
-	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
-	romeo.group(jg.JID())
+	jg, _, _, romeo := couple(t)
 	closed := make(chan error, 1)
 	romeo.mu.Lock()
 	romeo.onMsg = func(context.Context, *client.Message) { closed <- romeo.Close() }
@@ -141,11 +137,7 @@ func TestCloseInAHandler(t *testing.T) {
 // TestFloodOfEphemerals has a member that floods a slow handler with what is in no
 // log, and so in no store: it costs neither memory without end nor what is in the log.
 func TestFloodOfEphemerals(t *testing.T) {
-	w := newWorld(t)
-	juliet, romeo := w.join("juliet"), w.join("romeo")
-	jg := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
-	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
-	rg := romeo.group(jg.JID())
+	jg, rg, _, romeo := couple(t)
 	slow := make(chan struct{})
 	romeo.mu.Lock()
 	romeo.onMsg = func(context.Context, *client.Message) { <-slow }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -180,20 +179,12 @@ func TestSecondDevice(t *testing.T) {
 // TestStoreLost comes back as the same account with a new device, and the
 // stale one is removed on demand.
 func TestBackupRestored(t *testing.T) {
-	w := newWorld(t)
-	st := store.NewMemory("juliet@" + domain)
-	juliet, romeo := w.start("juliet", w.config("juliet", st)), w.join("romeo")
-	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
-	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
-	rg := romeo.group(g.JID())
-	must(g.Send(ctxShort(t), "one"))(t)
-	backup := st.Snapshot(false) // nobody says that it is one: the log does
-	must(g.Send(ctxShort(t), "two"))(t)
+	w, juliet, romeo, rg, backup := backedUp(t)
 	juliet.stop()
 	juliet = w.start("juliet", w.config("juliet", backup))
 	sees[*client.RollbackDetected](juliet)
 	sees[*client.Rejoined](juliet)
-	g = juliet.group(g.JID())
+	g := juliet.group(rg.JID())
 	must(g.Send(ctxShort(t), "three"))(t)
 	romeo.hears("three")
 	must(rg.Send(ctxShort(t), "welcome back"))(t)
@@ -474,18 +465,8 @@ func TestLackingEntry(t *testing.T) {
 		if d, _, isMessage := delivered(s); isMessage && d.Seq == hide {
 			return nil
 		}
-		el := s.Child(stanza.NSDelivery, "log")
-		if !el.Valid() {
-			return [][]byte{raw}
-		}
-		page, err := stanza.Parse[stanza.Log](el)
-		if err != nil {
-			t.Error(err)
-			return [][]byte{raw}
-		}
-		page.Entries = slices.DeleteFunc(page.Entries, func(e stanza.Entry) bool { return e.Seq == hide })
-		h := s.Header()
-		return [][]byte{h.Append(nil, &page)}
+		raw, _ = withoutEntry(t, s, raw, hide)
+		return [][]byte{raw}
 	})
 	must(jg.Send(ctxShort(t), "withheld"))(t)
 	must(jg.Send(ctxShort(t), "shown"))(t)
