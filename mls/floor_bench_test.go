@@ -23,17 +23,19 @@ type floorOp string
 const (
 	floorEncrypt       floorOp = "encrypt"
 	floorDecrypt       floorOp = "decrypt"
-	floorProcessWorst  floorOp = "process-worst"   // by the sibling of the committer: log2 N path keys
-	floorProcessMean   floorOp = "process-average" // by the average member: two path keys
-	floorCreateFull    floorOp = "create-full"     // commit with path, no blank node
-	floorCreateBlank   floorOp = "create-blank"    // commit with path, all parents blank
-	floorJoin          floorOp = "join"            // with the whole tree in the Welcome
-	floorAddAll        floorOp = "addAll"          // N-1 members in one commit without path
-	floorPublicProcess floorOp = "public-process"  // an outsider applies a commit with path
+	floorProcessWorst  floorOp = "process-worst"     // by the sibling of the committer: log2 N path keys
+	floorProcessMean   floorOp = "process-average"   // by the average member: two path keys
+	floorAddWorst      floorOp = "process-add-worst" // the same, of a commit that also adds a member
+	floorAddMean       floorOp = "process-add-average"
+	floorCreateFull    floorOp = "create-full"    // commit with path, no blank node
+	floorCreateBlank   floorOp = "create-blank"   // commit with path, all parents blank
+	floorJoin          floorOp = "join"           // with the whole tree in the Welcome
+	floorAddAll        floorOp = "addAll"         // N-1 members in one commit without path
+	floorPublicProcess floorOp = "public-process" // an outsider applies a commit with path
 )
 
 var floorGroupOps = []floorOp{
-	floorProcessWorst, floorProcessMean, floorCreateFull, floorCreateBlank, floorJoin, floorAddAll, floorPublicProcess,
+	floorProcessWorst, floorProcessMean, floorAddWorst, floorAddMean, floorCreateFull, floorCreateBlank, floorJoin, floorAddAll, floorPublicProcess,
 }
 
 // floorKit holds the inputs of a suite's floors.
@@ -89,9 +91,12 @@ func (k *floorKit) must(err error) {
 	}
 }
 
-func (k *floorKit) sign() {
-	_, err := k.s.signWithLabel(k.key, "FramedContentTBS", k.tbs)
+func (k *floorKit) sign() { k.signed(k.tbs) }
+
+func (k *floorKit) signed(tbs []byte) []byte {
+	sig, err := k.s.signWithLabel(k.key, "FramedContentTBS", tbs)
 	k.must(err)
+	return sig
 }
 
 func (k *floorKit) verify() { k.must(k.s.verifyWithLabel(k.pub, "FramedContentTBS", k.tbs, k.sig)) }
@@ -161,8 +166,9 @@ func floor(tb testing.TB, op floorOp, cs CipherSuite, n int) func() {
 	case floorEncrypt:
 		plaintext := make([]byte, n+len(k.sig)+10)
 		key, nonce := make([]byte, s.nk), make([]byte, s.nn)
+		tbs := make([]byte, len(k.tbs)+n) // a signature hashes what it signs, some twice
 		return func() {
-			k.sign()
+			k.signed(tbs)
 			k.messageKeys()
 			var guard [4]byte
 			k.must(readRandom(nil, guard[:]))
@@ -177,20 +183,30 @@ func floor(tb testing.TB, op floorOp, cs CipherSuite, n int) func() {
 		k.must(err)
 		head, err := s.seal(key, nonce, k.tbs[:50], make([]byte, 12))
 		k.must(err)
+		tbs := make([]byte, len(k.tbs)+n)
+		sig := k.signed(tbs)
 		return func() {
 			k.messageKeys()
 			_, err := s.open(key, nonce, k.tbs[:50], head)
 			k.must(err)
 			_, err = s.open(key, nonce, k.tbs[:100], ct)
 			k.must(err)
-			k.verify()
+			k.must(s.verifyWithLabel(k.pub, "FramedContentTBS", tbs, sig))
 		}
-	case floorProcessWorst, floorProcessMean:
+	case floorProcessWorst, floorProcessMean, floorAddWorst, floorAddMean:
 		keys := depth
-		if op == floorProcessMean {
+		if op == floorProcessMean || op == floorAddMean {
 			keys = min(depth, 2)
 		}
+		added := 0
+		if op == floorAddWorst || op == floorAddMean {
+			added = 1
+		}
 		return func() {
+			for range added {
+				k.verify() // KeyPackage
+				k.verify() // its LeafNode
+			}
 			k.verify() // FramedContent
 			k.verify() // LeafNode of the path
 			k.transcript(depth)

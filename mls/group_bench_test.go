@@ -142,8 +142,13 @@ func BenchmarkProcess(b *testing.B) {
 	for _, k := range kinds {
 		for _, worst := range []bool{true, false} {
 			who, op := "average", floorProcessMean
-			if worst {
+			switch {
+			case worst && k.name == "add":
+				who, op = "worst", floorAddWorst
+			case worst:
 				who, op = "worst", floorProcessWorst
+			case k.name == "add":
+				op = floorAddMean
 			}
 			b.Run(k.name+"/"+who, func(b *testing.B) {
 				sizes(b, func(b *testing.B, cs CipherSuite, n int) {

@@ -138,13 +138,9 @@ func countKeys(n *pmapNode) int {
 	if n == nil {
 		return 0
 	}
-	sum := 0
-	for _, s := range n.slots {
-		if s.node != nil {
-			sum += countKeys(s.node)
-		} else {
-			sum++
-		}
+	sum := len(n.entries)
+	for _, sub := range n.nodes {
+		sum += countKeys(sub)
 	}
 	return sum
 }
