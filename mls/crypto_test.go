@@ -56,6 +56,7 @@ func TestHMACAgainstStandardLibrary(t *testing.T) {
 }
 
 func TestExpandWithLabel(t *testing.T) {
+	t.Parallel()
 	forAllSuites(t, func(t *testing.T, s *suite) {
 		secret := s.hash([]byte("secret"))
 		for _, label := range []string{"", "epoch", strings.Repeat("long label ", 20)} {

@@ -103,6 +103,7 @@ func greases[T ~uint16]() (list []T) {
 
 // TestForeignKeyPackages: key packages as other stacks fill them, or may.
 func TestForeignKeyPackages(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		edit func(kp *KeyPackage, caps *Capabilities)

@@ -239,6 +239,7 @@ func (tg *testGroup) agree() {
 
 // TestChat is the path that every chat takes, in every suite.
 func TestChat(t *testing.T) {
+	t.Parallel()
 	for _, cs := range AllCipherSuites() {
 		t.Run(cs.String(), func(t *testing.T) {
 			cfg := &Config{Suites: []CipherSuite{cs}}
@@ -264,6 +265,7 @@ func TestChat(t *testing.T) {
 
 // TestManyEpochs lets members come, go and commit, with both wire formats.
 func TestManyEpochs(t *testing.T) {
+	t.Parallel()
 	tg := newTestGroup(t, nil, MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519, "m0")
 	for i := 1; i < 20; i++ {
 		by := fmt.Sprintf("m%d", (i*7)%i)

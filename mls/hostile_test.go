@@ -191,6 +191,7 @@ func TestPendingCommitPrefixes(t *testing.T) {
 // TestBrokenOctets: no decoder breaks at a wrong octet, and what is decoded from
 // untrusted bytes has no other encoding.
 func TestBrokenOctets(t *testing.T) {
+	t.Parallel()
 	try := func(name string, b []byte, step int, canonical bool, decode func([]byte) ([]byte, error)) {
 		t.Helper()
 		for i := 0; i < len(b); i += step {

@@ -50,6 +50,7 @@ type letter struct {
 // TestModel drives a group through random steps and checks after each epoch that
 // all members agree, and that who left reads nothing.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	for _, mixed := range []bool{false, true} {
 		name := "public"
 		if mixed {

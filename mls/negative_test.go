@@ -291,6 +291,7 @@ var offences = map[string][]offence{}
 
 // try runs the offences of the test that calls it.
 func tryAll(t *testing.T) {
+	t.Parallel()
 	list := offences[t.Name()]
 	if len(list) == 0 {
 		t.Fatalf("no offences for %s", t.Name())

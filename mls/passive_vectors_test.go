@@ -20,6 +20,7 @@ import (
 // TestPassiveClientVectors runs every file whose name begins with
 // passive-client-.
 func TestPassiveClientVectors(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(vectorDir(), "passive-client-*.json"))
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 const scenarioFile = "testdata/passive-client-lockstep.json"
 
 func TestScenarioVectors(t *testing.T) {
+	t.Parallel()
 	if *updateVectors {
 		writeScenarios(t)
 	}

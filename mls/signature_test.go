@@ -15,6 +15,7 @@ import (
 )
 
 func TestSignWithLabel(t *testing.T) {
+	t.Parallel()
 	forAllSuites(t, func(t *testing.T, s *suite) {
 		key, err := GenerateSignatureKey(s.cipher, nil)
 		if err != nil {

@@ -132,6 +132,7 @@ var suiteOps = map[string]func(s *suite, in map[string]hexBytes) (map[string]hex
 }
 
 func TestSuiteVectors(t *testing.T) {
+	t.Parallel()
 	if *updateVectors {
 		writeSuiteVectors(t)
 	}

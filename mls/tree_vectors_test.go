@@ -62,6 +62,7 @@ func TestTreeOperationVectors(t *testing.T) {
 }
 
 func TestTreeValidationVectors(t *testing.T) {
+	t.Parallel()
 	type vector struct {
 		CipherSuite CipherSuite   `json:"cipher_suite"`
 		Tree        hexBytes      `json:"tree"`
@@ -132,6 +133,7 @@ func rehashAll(t *ratchetTree) {
 }
 
 func TestTreeKEMVectors(t *testing.T) {
+	t.Parallel()
 	type vector struct {
 		CipherSuite             CipherSuite `json:"cipher_suite"`
 		GroupID                 hexBytes    `json:"group_id"`
