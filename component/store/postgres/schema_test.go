@@ -41,6 +41,19 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
+// TestForgotten opens databases whose versions found commits by an index of the log.
+func TestForgotten(t *testing.T) {
+	for v := 1; v <= 2; v++ {
+		dump, err := os.ReadFile(frozen(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		dsn := pgtest.DSN(t)
+		script(t, dsn, string(dump)+"DELETE FROM epochs WHERE epoch < 2;")
+		storetest.CheckForgotten(t, openTest(t, dsn))
+	}
+}
+
 func connect(t *testing.T, dsn string) *pgx.Conn {
 	t.Helper()
 	c, err := pgx.Connect(t.Context(), dsn)

@@ -40,6 +40,19 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
+// TestForgotten opens databases whose versions found commits by an index of the log.
+func TestForgotten(t *testing.T) {
+	for v := 1; v <= 2; v++ {
+		dump, err := os.ReadFile(frozen(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "ds.db")
+		script(t, path, string(dump)+"DELETE FROM epochs WHERE epoch < 2;")
+		storetest.CheckForgotten(t, openTest(t, path))
+	}
+}
+
 func script(t *testing.T, path, sql string) {
 	t.Helper()
 	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)

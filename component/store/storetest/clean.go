@@ -150,6 +150,27 @@ func testCleanSnapshots(t *testing.T, w *world) {
 	if err != nil || st.Nodes != 2 {
 		t.Errorf("stats %+v, %v: want 2 nodes left", st, err)
 	}
+	// The commits that ended those epochs are in the log for as long as that keeps them.
+	commits := func(want ...uint64) {
+		t.Helper()
+		w.view(func(r store.Reader) error {
+			es, err := r.Commits(g.Key, 0, 0, 0)
+			var got []uint64
+			for _, e := range es {
+				got = append(got, e.Epoch)
+			}
+			w.same("commits", got, want)
+			return err
+		})
+	}
+	commits(0, 1, 2, 3)
+	w.update(func(tx store.Tx) error { return tx.Ack(g.Key, juliet, "j1", 2, noon) })
+	w.clean(noon.Add(24 * time.Hour))
+	commits(2, 3)
+	w.clean(noon.Add(31 * 24 * time.Hour))
+	commits()
+	w.accept(commit(w.group(balcony), "commit 4"))
+	commits(4)
 
 	// What ended with a group that was replaced is not mistaken for the epochs
 	// of the one that goes on under its JID.
@@ -176,6 +197,23 @@ func testCleanSnapshots(t *testing.T, w *world) {
 		if errors.Is(err, store.ErrNotFound) != gone {
 			t.Errorf("epoch %d of the new group: %v, want it gone: %v", a.Epoch-1, err, gone)
 		}
+	}
+}
+
+// testCleanReused destroys the group of the last epoch that Clean has seen.
+func testCleanReused(t *testing.T, w *world) {
+	old := w.create(newGroup(orchard))
+	w.accept(commit(old, "of the orchard"))
+	w.clean(noon.Add(time.Hour))
+	w.update(func(tx store.Tx) error {
+		return tx.DestroyGroup(old.Key, store.Tombstone{Until: noon.Add(2 * time.Hour)})
+	})
+	g := w.create(newGroup(balcony))
+	c := commit(g, "of the balcony")
+	c.Stamp = noon.Add(time.Hour)
+	w.accept(c)
+	if n := w.clean(noon.Add(90 * time.Minute)); n.Snapshots != 1 {
+		t.Errorf("cleaned %+v, want a snapshot", n)
 	}
 }
 

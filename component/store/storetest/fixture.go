@@ -44,6 +44,28 @@ func WriteFixture(t *testing.T, s store.Store) {
 	})
 }
 
+// CheckForgotten checks that a store which holds what WriteFixture wrote, but of
+// whose epochs only the last was kept, finds the commits that ended the others.
+func CheckForgotten(t *testing.T, s store.Store) {
+	w := &world{t, s}
+	g := w.group(balcony)
+	w.view(func(r store.Reader) error {
+		cs, err := r.Commits(g.Key, 0, 0, 0)
+		if len(cs) != 2 || cs[0].Epoch != 0 || cs[1].Epoch != 1 {
+			t.Errorf("commits: %+v", cs)
+		}
+		if _, err := r.Snapshot(g.Key, 1); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("a forgotten epoch: %v", err)
+		}
+		_, err2 := r.Snapshot(g.Key, 2)
+		return errors.Join(err, err2)
+	})
+	w.accept(commit(g, "and on"))
+	if n := w.clean(noon.Add(time.Hour)); n.Snapshots != 1 {
+		t.Errorf("cleaned %+v, want one snapshot", n)
+	}
+}
+
 // CheckFixture checks that a store holds what WriteFixture wrote, and works.
 func CheckFixture(t *testing.T, s store.Store) {
 	w := &world{t, s}
@@ -58,6 +80,10 @@ func CheckFixture(t *testing.T, s store.Store) {
 		}
 		nodes, err := r.Nodes(g.Key, 1)
 		w.same("nodes", nodes, []store.Node{{Index: 0, Data: []byte("leaf of juliet in 1")}, {Index: 1, Data: []byte("root in 1")}})
+		cs, err := r.Commits(g.Key, 0, 0, 0)
+		if err != nil || len(cs) != 2 || cs[0].Epoch != 0 || cs[1].Epoch != 1 {
+			t.Errorf("commits: %+v, %v", cs, err)
+		}
 		m, err2 := r.Member(g.Key, mercutio, "m1")
 		w.same("mercutio", m, store.Member{User: mercutio, Device: "m1", Leaf: 2, Joined: 2, Removed: 3, Acked: 2, Seen: noon})
 		wel, err3 := r.Welcome([]byte("ref a0"), balcony)

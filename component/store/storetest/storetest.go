@@ -77,6 +77,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"PurgeUser", testPurgeUser},
 		{"CleanLog", testCleanLog},
 		{"CleanSnapshots", testCleanSnapshots},
+		{"CleanReused", testCleanReused},
 		{"CleanExpired", testCleanExpired},
 		{"Rollback", testRollback},
 		{"Doomed", testDoomed},

@@ -4,6 +4,7 @@ package relational
 
 import (
 	"context"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -20,7 +21,8 @@ const (
 // one call's work does not grow with their number.
 type Cleaner struct {
 	mu     sync.Mutex
-	cursor int64
+	cursor int64 // the group whose log was looked at last
+	begun  begun // the row of epochs that was looked at last
 }
 
 // Clean removes what p allows, step by step.
@@ -58,7 +60,9 @@ func (c *Cleaner) Clean(ctx context.Context, db DB, p store.CleanPolicy) (store.
 	if err := cleanDoomed(ctx, db, &n); err != nil {
 		return n, err
 	}
-	if err := cleanSnapshots(ctx, db, Millis(p.Now.Add(-p.SnapshotAge)), &n); err != nil {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.cleanSnapshots(ctx, db, Millis(p.Now.Add(-p.SnapshotAge)), &n); err != nil {
 		return n, err
 	}
 	return n, c.cleanLogs(ctx, db, p, &n)
@@ -122,73 +126,91 @@ func cleanDoomed(ctx context.Context, db DB, n *store.Cleaned) error {
 	return nil
 }
 
-// cleanSnapshots forgets epochs that ended before the given time. old_epochs
-// is a queue in the order in which epochs ended. It has no other index, which
-// every commit would pay for: what it holds of groups that were destroyed or
-// replaced since is left to be recognised here, by the time that it names.
-func cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) error {
+// begun is a row of epochs: an epoch that began, where its predecessor ended.
+type begun struct{ row, gid, epoch, at int64 }
+
+// cleanSnapshots forgets epochs that ended before the given time. Epochs are in
+// the order in which they began, and where one began its predecessor ended. Rows
+// of groups that are idle stay where they are: the Cleaner goes past them once.
+// A row that another process commits behind its back is one that began just
+// now, and nothing is passed that began after the given time.
+func (c *Cleaner) cleanSnapshots(ctx context.Context, db DB, before int64, n *store.Cleaned) error {
 	for {
-		type old struct{ id, gid, epoch, ended int64 }
-		var olds []old
+		var rows []begun
+		last, count := c.begun, 0
 		err := db.View(ctx, func(r store.Reader) error {
-			olds = olds[:0]
-			return r.(*Tx).query(`SELECT id, gid, epoch, ended FROM old_epochs ORDER BY id LIMIT 50`, func(r Row) error {
+			t := r.(*Tx)
+			rows, last, count = rows[:0], c.begun, 0
+			// SQLite gives the number of a last row that was deleted to the next one.
+			there, err := t.one(`SELECT 1 FROM epochs WHERE row = $1 AND gid = $2 AND epoch = $3 AND began = $4`,
+				func(Row) {}, last.row, last.gid, last.epoch, last.at)
+			if err != nil {
+				return err
+			}
+			if !there {
+				last = begun{}
+			}
+			return t.query(`SELECT row, gid, epoch, began,
+					(SELECT COUNT(*) FROM epochs p WHERE p.gid = e.gid AND p.epoch = e.epoch - 1 AND p.gone = 0)
+				FROM epochs e WHERE row > $1 ORDER BY row LIMIT $2`, func(r Row) error {
 				if r.Int(3) >= before {
 					return errStop
 				}
-				olds = append(olds, old{r.Int(0), r.Int(1), r.Int(2), r.Int(3)})
+				last, count = begun{r.Int(0), r.Int(1), r.Int(2), r.Int(3)}, count+1
+				if r.Int(4) > 0 {
+					rows = append(rows, last)
+				}
 				return nil
-			})
-		})
-		if err != nil || len(olds) == 0 {
-			return err
-		}
-		var epochs, nodes int64
-		err = db.Update(ctx, func(tx store.Tx) error {
-			t := tx.(*Tx)
-			epochs, nodes = 0, 0
-			last := make(map[int64]int64) // group: its last epoch to forget
-			var gids []int64
-			for _, o := range olds {
-				gone, err := t.exec(`DELETE FROM old_epochs WHERE id = $1`, o.id)
-				if err != nil {
-					return err
-				}
-				if gone == 0 {
-					continue // another process did it
-				}
-				there, err := t.one(`SELECT 1 FROM epochs WHERE gid = $1 AND epoch = $2 AND began = $3`, func(Row) {}, o.gid, o.epoch+1, o.ended)
-				if err != nil {
-					return err
-				}
-				if !there {
-					continue // the group is another now, or not there any more
-				}
-				if _, ok := last[o.gid]; !ok {
-					gids = append(gids, o.gid)
-				}
-				last[o.gid] = max(last[o.gid], o.epoch)
-			}
-			for _, gid := range gids {
-				e, k, err := t.fold(gid, last[gid])
-				if err != nil {
-					return err
-				}
-				epochs, nodes = epochs+e, nodes+k
-			}
-			return nil
+			}, last.row, int64(cleanStep))
 		})
 		if err != nil {
 			return err
 		}
-		n.Snapshots, n.Nodes = n.Snapshots+epochs, n.Nodes+nodes
+		for len(rows) > 0 {
+			some := rows[:min(len(rows), 50)]
+			rows = rows[len(some):]
+			var epochs, nodes int64
+			err = db.Update(ctx, func(tx store.Tx) error {
+				t := tx.(*Tx)
+				epochs, nodes = 0, 0
+				last := make(map[int64]int64) // group: its last epoch to forget
+				var gids []int64
+				for _, o := range some {
+					there, err := t.one(`SELECT 1 FROM epochs WHERE gid = $1 AND epoch = $2 AND began = $3`, func(Row) {}, o.gid, o.epoch, o.at)
+					if err != nil {
+						return err
+					}
+					if !there {
+						continue // the group is another now, or not there any more
+					}
+					if _, ok := last[o.gid]; !ok {
+						gids = append(gids, o.gid)
+					}
+					last[o.gid] = max(last[o.gid], o.epoch-1)
+				}
+				slices.Sort(gids) // all lock in one order
+				for _, gid := range gids {
+					e, k, err := t.fold(gid, last[gid])
+					if err != nil {
+						return err
+					}
+					epochs, nodes = epochs+e, nodes+k
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			n.Snapshots, n.Nodes = n.Snapshots+epochs, n.Nodes+nodes
+		}
+		if c.begun = last; count < cleanStep {
+			return nil
+		}
 	}
 }
 
 // cleanLogs truncates logs, of the next groups in turn.
 func (c *Cleaner) cleanLogs(ctx context.Context, db DB, p store.CleanPolicy, n *store.Cleaned) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for seen := 0; seen < cleanGroups; seen += 200 {
 		type cut struct{ gid, first, to int64 }
 		var cuts []cut
@@ -295,6 +317,17 @@ func truncate(ctx context.Context, db DB, gid, first, to int64, n *store.Cleaned
 			if err != nil || moved == 0 { // another process did it, or the group is gone
 				gone = -1
 				return err
+			}
+			// What a forgotten epoch has left goes with its commit.
+			ended := int64(-1)
+			if _, err := t.one(`SELECT COALESCE(MAX(epoch), -1) FROM log WHERE gid = $1 AND seq >= $2 AND seq <= $3 AND kind = 3`,
+				func(r Row) { ended = r.Int(0) }, gid, first, end); err != nil {
+				return err
+			}
+			if ended >= 0 {
+				if err := t.queue(`DELETE FROM epochs WHERE gid = $1 AND epoch <= $2 AND seq <= $3 AND gone = 1`, gid, ended+1, end); err != nil {
+					return err
+				}
 			}
 			gone, err = t.exec(`DELETE FROM log WHERE gid = $1 AND seq >= $2 AND seq <= $3`, gid, first, end)
 			return err

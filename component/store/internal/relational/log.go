@@ -65,8 +65,11 @@ func (t *Tx) Log(key store.GroupKey, q store.LogQuery) ([]store.Entry, error) {
 
 // Commits implements store.Reader.
 func (t *Tx) Commits(key store.GroupKey, from uint64, n, maxBytes int) ([]store.Entry, error) {
-	return t.entries(maxBytes, `SELECT `+entryColumns+` FROM log WHERE gid = $1 AND kind = 3 AND epoch >= $2
-		AND seq > (SELECT base FROM groups WHERE groups.id = $1) ORDER BY epoch LIMIT $3`, int64(key), i64(from), limit(n, 100))
+	// The row of an epoch names the commit that began it (tree.go).
+	return t.entries(maxBytes, `SELECT l.seq, l.epoch, kind, stamp, ref, chain, id, sender, device, bytes
+		FROM epochs e JOIN log l ON l.gid = e.gid AND l.seq = e.seq
+		WHERE e.gid = $1 AND e.epoch > $2 AND kind = 3 AND l.seq > (SELECT base FROM groups WHERE groups.id = $1)
+		ORDER BY e.epoch LIMIT $3`, int64(key), i64(from), limit(n, 100))
 }
 
 // Pending implements store.Reader.
@@ -225,9 +228,6 @@ func (t *Tx) AcceptCommit(c *store.Commit) (store.Accepted, error) {
 		}
 	}
 	if err := t.queue(insertEpoch, key, int64(next), int64(seq), now, c.Header, c.GroupInfo, packNodes(c.Nodes)); err != nil {
-		return store.Accepted{}, err
-	}
-	if err := t.queue(`INSERT INTO old_epochs (gid, epoch, ended) VALUES ($1, $2, $3)`, key, int64(c.Epoch), now); err != nil {
 		return store.Accepted{}, err
 	}
 	if err := t.leave(key, int64(seq), c.Left); err != nil {

@@ -18,12 +18,21 @@ import (
 // time and for many epochs at once.
 //
 //	nodes             epochs
-//	base = tree of 7   7 | 8: changed | 9: changed | 10: changed (current)
+//	base = tree of 7   6: gone | 7 | 8: changed | 9: changed | 10: changed (current)
+//
+// An epoch that is forgotten leaves the seq of the commit that began it, as long
+// as the log has that commit: the row's key (gid, epoch) is what finds a commit
+// by its epoch, so that a commit does not pay for an index of the log too.
 
 const (
 	insertEpoch = `INSERT INTO epochs (gid, epoch, seq, began, header, group_info, changed) VALUES ($1, $2, $3, $4, $5, $6, $7)`
 	putNode     = `INSERT INTO nodes (gid, idx, data) VALUES ($1, $2, $3) ON CONFLICT (gid, idx) DO UPDATE SET data = excluded.data`
 	blankNode   = `DELETE FROM nodes WHERE gid = $1 AND idx = $2`
+
+	// oldestEpoch is the oldest epoch kept of the group $1. What is gone is older
+	// than what is kept: the search goes over what is kept only.
+	oldestEpoch = `COALESCE((SELECT epoch + 1 FROM epochs WHERE gid = $1 AND gone = 1 ORDER BY epoch DESC LIMIT 1),
+		(SELECT MIN(epoch) FROM epochs WHERE gid = $1))`
 )
 
 // packNodes encodes changed nodes: for each its index and the length of its data
@@ -76,7 +85,7 @@ func (t *Tx) Snapshot(key store.GroupKey, epoch uint64) (*store.Snapshot, error)
 	var s store.Snapshot
 	ok, err := t.one(`SELECT e.epoch, e.seq, e.header, e.group_info,
 			COALESCE((SELECT n.began FROM epochs n WHERE n.gid = e.gid AND n.epoch = e.epoch + 1), 0)
-		FROM epochs e WHERE e.gid = $1 AND e.epoch = $2`, func(r Row) {
+		FROM epochs e WHERE e.gid = $1 AND e.epoch = $2 AND e.gone = 0`, func(r Row) {
 		s = store.Snapshot{
 			Epoch: uint64(r.Int(0)), Seq: uint64(r.Int(1)), Header: nonNil(r.Bytes(2)), GroupInfo: nonNil(r.Bytes(3)),
 			Superseded: MillisTime(r.Int(4)),
@@ -99,9 +108,9 @@ func (t *Tx) Nodes(key store.GroupKey, epoch uint64) ([]store.Node, error) {
 	var nodes []store.Node
 	found := false
 	err := t.query(`SELECT 0, epoch, changed FROM epochs
-			WHERE gid = $1 AND epoch <= $2 AND epoch > (SELECT MIN(epoch) FROM epochs WHERE gid = $1)
+			WHERE gid = $1 AND epoch <= $2 AND epoch > `+oldestEpoch+`
 		UNION ALL SELECT 1, idx, data FROM nodes WHERE gid = $1
-		UNION ALL SELECT 2, epoch, NULL FROM epochs WHERE gid = $1 AND epoch = $2
+		UNION ALL SELECT 2, epoch, NULL FROM epochs WHERE gid = $1 AND epoch = $2 AND gone = 0
 		ORDER BY 1, 2`, func(r Row) error {
 		switch r.Int(0) {
 		case 0:
@@ -139,15 +148,21 @@ func has(m map[uint32][]byte, i uint32) bool {
 // the base the tree of the one behind it. It returns the numbers of epochs
 // forgotten and of nodes written.
 func (t *Tx) fold(gid, epoch int64) (epochs, written int64, err error) {
-	there, err := t.one(`SELECT id FROM groups WHERE id = $1 FOR UPDATE`, func(Row) {}, gid)
+	listed := int64(0) // the first seq whose commit Commits lists
+	there, err := t.one(`SELECT first, base FROM groups WHERE id = $1 FOR UPDATE`, func(r Row) {
+		listed = max(r.Int(0), r.Int(1)+1)
+	}, gid)
 	if err != nil || !there {
 		return 0, 0, err
 	}
+	oldest := int64(0)
+	if _, err := t.one(`SELECT `+oldestEpoch, func(r Row) { oldest = r.Int(0) }, gid); err != nil {
+		return 0, 0, err
+	}
 	changed := make(map[uint32][]byte)
-	err = t.query(`SELECT changed FROM epochs WHERE gid = $1 AND epoch <= $2
-		AND epoch > (SELECT MIN(epoch) FROM epochs WHERE gid = $1) ORDER BY epoch`, func(r Row) error {
+	err = t.query(`SELECT changed FROM epochs WHERE gid = $1 AND epoch > $2 AND epoch <= $3 ORDER BY epoch`, func(r Row) error {
 		return unpackNodes(r.Bytes(0), func(i uint32, data []byte) { changed[i] = data })
-	}, gid, epoch+1)
+	}, gid, oldest, epoch+1)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -161,6 +176,11 @@ func (t *Tx) fold(gid, epoch int64) (epochs, written int64, err error) {
 			return 0, 0, err
 		}
 	}
-	epochs, err = t.exec(`DELETE FROM epochs WHERE gid = $1 AND epoch <= $2`, gid, epoch)
-	return epochs, int64(len(changed)), err
+	deleted, err := t.exec(`DELETE FROM epochs WHERE gid = $1 AND epoch >= $2 AND epoch <= $3 AND seq < $4`, gid, oldest, epoch, listed)
+	if err != nil {
+		return 0, 0, err
+	}
+	emptied, err := t.exec(`UPDATE epochs SET gone = 1, header = $4, group_info = $4, changed = $4
+		WHERE gid = $1 AND epoch >= $2 AND epoch <= $3`, gid, oldest, epoch, []byte(nil))
+	return deleted + emptied, int64(len(changed)), err
 }
