@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lockstep-im/lockstep/component"
 	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/mls"
@@ -146,6 +148,78 @@ func TestStoreInTrouble(t *testing.T) {
 	}
 	close(goesOn)
 	j.box().take(t, "id='slow'")
+}
+
+// TestStoreFailing: a store that can be read and not written is known to be in
+// trouble until something has been written.
+func TestStoreFailing(t *testing.T) {
+	var f *faulty
+	reg := prometheus.NewRegistry()
+	s := start(t, func(c *component.Config) {
+		f = &faulty{Store: c.Store}
+		c.Store, c.Registry = f, reg
+	})
+	j, r := pair(t, s)
+	failing := func(want bool) {
+		t.Helper()
+		st := s.Stats()
+		if st.StoreFailing.IsZero() == want || (st.StoreError != "") != want {
+			t.Errorf("failing since %v, %q; want it failing: %v", st.StoreFailing, st.StoreError, want)
+		}
+		if got := gauge(t, reg, "lockstep_store_failing"); (got == 1) != want {
+			t.Errorf("the gauge says %v", got)
+		}
+	}
+	failing(false)
+	f.gone.Store(true)
+	if _, err := j.sendText(balcony, "lost"); err == nil {
+		t.Error("a message was accepted without a store")
+	}
+	failing(true)
+	since := s.Stats().StoreFailing
+	if err := r.get(balcony, &stanza.LogQuery{Device: r.id, Ack: 1}, nil); err == nil {
+		t.Error("an ack was accepted without a store")
+	}
+	if again := s.Stats().StoreFailing; !again.Equal(since) {
+		t.Errorf("failing since %v, and then since %v", since, again)
+	}
+	// The next message that is kept shows that it is well.
+	f.gone.Store(false)
+	_, err := j.sendText(balcony, "kept")
+	j.must(err)
+	failing(false)
+
+	// Where nobody writes, the service finds out by itself.
+	f.gone.Store(true)
+	if _, err := j.sendText(balcony, "lost too"); err == nil {
+		t.Error("a message was accepted without a store")
+	}
+	failing(true)
+	f.gone.Store(false)
+	eventually(t, "the store is well", func() bool { return s.Stats().StoreFailing.IsZero() })
+	failing(false)
+
+	// A refusal that is not the store's fault says nothing about it.
+	if err := j.set(balcony, &stanza.Send{Epoch: 99, Ref: stanza.MessageRef([]byte("x")), Message: stanza.MLS{Bytes: []byte("x")}}, nil); err == nil {
+		t.Error("nonsense was accepted")
+	}
+	failing(false)
+}
+
+// gauge reads a metric without labels.
+func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
 }
 
 // TestUnluckyTwice: when the store loses an answer and then cannot say what

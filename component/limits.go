@@ -92,6 +92,8 @@ const (
 	// domainPause and twice that bound the wait of a welcome whose domain has as
 	// many under way as it may.
 	domainPause = 5 * time.Second
+	// storeRetry is how often a write is tried while the last one failed.
+	storeRetry = 2 * time.Second
 	// cleanInterval is how often expired rows are removed, and how long a due
 	// nudge or welcome may be late.
 	cleanInterval = time.Minute

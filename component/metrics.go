@@ -31,6 +31,7 @@ type metrics struct {
 	removals   *prometheus.CounterVec // reason: outcast, idle, purged, left
 	iqTimeouts prometheus.Counter
 	storeErrs  *prometheus.CounterVec // kind: unavailable, unknown-outcome, conflict, other
+	failing    prometheus.Gauge
 	loaded     prometheus.Gauge
 	inFlight   prometheus.Gauge
 	stored     *prometheus.GaugeVec   // what: groups, members, entries, nodes, devices, key_packages, welcomes, sessions, nudges, uploads, reports, bytes
@@ -71,6 +72,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		removals:   vec("removals_proposed_total", "Removals that the service proposed, by reason.", "reason"),
 		iqTimeouts: counter("own_requests_timed_out_total", "Requests of the service itself that nobody answered."),
 		storeErrs:  vec("store_errors_total", "Failed store operations, by kind.", "kind"),
+		failing:    gauge("store_failing", "1 while the last write to the store failed."),
 		loaded:     gauge("groups_loaded", "Groups held in memory."),
 		inFlight:   gauge("in_flight_bytes", "Bytes of requests that are being worked on."),
 		stored:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Name: "stored", Help: "What the store holds."}, []string{"what"}),
@@ -79,7 +81,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	if r != nil {
 		r.MustRegister(m.linkUp, m.linkErrors, m.bytesIn, m.bytesOut, m.stanzasIn, m.stanzasOut, m.dropped, m.panics,
 			m.requests, m.seconds, m.accepted, m.stale, m.invalid, m.deliveries, m.nudges, m.claims, m.limited,
-			m.welcomes, m.removals, m.iqTimeouts, m.storeErrs, m.loaded, m.inFlight, m.stored, m.cleaned)
+			m.welcomes, m.removals, m.iqTimeouts, m.storeErrs, m.failing, m.loaded, m.inFlight, m.stored, m.cleaned)
 	}
 	// Counters that alerts look at exist from the start.
 	for _, reason := range []string{"link-down", "queue-full-answer", "queue-full-event", "write-failed", "oversize", "too-large-to-send", "malformed", "bad-address", "in-flight", "inbox-full"} {

@@ -121,7 +121,7 @@ type Service struct {
 	conf     Config
 	limits   Limits
 	domain   addr
-	store    store.Store
+	store    *watchedStore
 	log      *slog.Logger
 	metrics  *metrics
 	now      func() time.Time
@@ -220,10 +220,11 @@ func New(c Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		conf: c, limits: limits, domain: domain, store: c.Store, log: c.Logger, now: c.Time, rand: c.Rand,
+		conf: c, limits: limits, domain: domain, log: c.Logger, now: c.Time, rand: c.Rand,
 		metrics: newMetrics(c.Registry), serves: make(map[string]bool), admins: make(map[string]bool),
 		suites: make(map[mls.CipherSuite]bool), ready: make(chan struct{}), due: make(chan struct{}, 1),
 	}
+	s.store = &watchedStore{Store: c.Store, log: s.log, metrics: s.metrics, now: s.now}
 	for _, d := range c.Serves {
 		a, err := parseAddr(d)
 		if err != nil || a.local != "" || a.resource != "" {
@@ -309,6 +310,7 @@ func (s *Service) Run(ctx context.Context) error {
 		defer close(linkDone)
 		s.link.run(linkCtx)
 	}()
+	s.background(s.store.retry)
 	s.background(s.clean)
 	s.background(s.nudger.run)
 	s.background(s.deliverDueWelcomes)
@@ -387,6 +389,11 @@ type Stats struct {
 	InFlight     int64
 	Draining     bool
 	Multicast    string // JID of the multicast service in use, "" if none is
+
+	// StoreFailing is since when the store takes no writes, zero while it does,
+	// and StoreError why. That the store can be read, they do not say.
+	StoreFailing time.Time
+	StoreError   string
 }
 
 // Stats looks at the service. It may be called at any time.
@@ -396,6 +403,10 @@ func (s *Service) Stats() Stats {
 		Domain: s.domain.bare, Connected: s.link.connected.Load(), GroupsLoaded: s.groups.loaded(),
 		Sessions: s.sessions.count(), Waiting: waiting, InFlight: s.inFlight.Load(), Draining: s.draining.Load(),
 		Multicast: s.multi.get(s.now()),
+	}
+	var fault error
+	if st.StoreFailing, fault = s.store.fault(); fault != nil {
+		st.StoreError = fault.Error()
 	}
 	if at := s.started.Load(); at != nil {
 		st.Started = *at

@@ -122,6 +122,9 @@ func (c *checker) running(ctx context.Context) bool {
 		c.fail("http", withHint(fmt.Errorf("the lockstepd of %s listens at %s", h.Domain, c.e.opts.HTTP), "give each lockstepd of this machine its own address for http, or none"))
 		return false
 	}
+	if !h.Store {
+		c.fail("store", h.storeFault())
+	}
 	if !h.Link {
 		c.fail("link", fmt.Errorf("the service runs and is not connected: %s", h.LinkError))
 		return true

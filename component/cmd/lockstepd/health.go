@@ -53,6 +53,18 @@ func (healthCmd) Run(e *env) error {
 	case !h.Link:
 		return fmt.Errorf("no link to the server: %s", h.LinkError)
 	default:
-		return errors.New("the store does not answer")
+		return h.storeFault()
 	}
+}
+
+// storeFault says what is wrong with the store.
+func (h *health) storeFault() error {
+	switch {
+	case h.StoreFailing != nil:
+		return withHint(fmt.Errorf("the store takes no writes since %s: %s", h.StoreFailing.Local().Format(time.DateTime), h.StoreError),
+			"is there room on the disk, is it writable? The service goes on by itself when it is")
+	case h.StoreError != "":
+		return fmt.Errorf("the store does not answer: %s", h.StoreError)
+	}
+	return errors.New("the store does not answer")
 }

@@ -19,6 +19,7 @@ func TestHealthCommand(t *testing.T) {
 		{"well", `{"ok":true,"link":true,"store":true,"uptime":"3s"}`, 0, "well, up for 3s"},
 		{"no link", `{"link":false,"link_error":"not-authorized","store":true}`, 1, "no link to the server: not-authorized"},
 		{"no store", `{"link":true}`, 1, "the store does not answer"},
+		{"disk full", `{"link":true,"store_error":"disk full","store_failing_since":"2026-08-20T12:00:00Z"}`, 1, "takes no writes since 2026-08-20"},
 		{"draining", `{"link":true,"store":true,"draining":true}`, 1, "shutting down"},
 		{"no answer of ours", `hello`, 1, "reading the answer"},
 	} {

@@ -14,7 +14,7 @@ import (
 )
 
 // This file speaks with systemd (sd_notify(3)): ready when the link is up, alive
-// as long as the store answers.
+// as long as it can say so; a store in trouble is no reason to be restarted.
 
 // sdNotify sends a state to the service manager, if there is one.
 func sdNotify(state string) error {
@@ -68,6 +68,9 @@ func notifySystemd(ctx context.Context, svc *component.Service, log *slog.Logger
 			state := "STATUS=connected, " + strconv.Itoa(s.Sessions) + " sessions, " + strconv.Itoa(s.GroupsLoaded) + " groups in use"
 			if !s.Connected {
 				state = "STATUS=not connected: " + s.LinkError
+			}
+			if s.StoreError != "" {
+				state = "STATUS=the store takes no writes: " + s.StoreError
 			}
 			if watchdog {
 				state += "\nWATCHDOG=1"

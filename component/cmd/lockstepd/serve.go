@@ -129,11 +129,17 @@ type health struct {
 	Link      bool   `json:"link"`
 	LinkError string `json:"link_error,omitempty"`
 	Store     bool   `json:"store"`
-	Draining  bool   `json:"draining,omitempty"`
-	Groups    int    `json:"groups_loaded"`
-	Sessions  int    `json:"sessions"`
-	Uptime    string `json:"uptime"`
-	Version   string `json:"version"`
+
+	// StoreError says why the store is not well, StoreFailing since when it takes
+	// no writes.
+	StoreError   string     `json:"store_error,omitempty"`
+	StoreFailing *time.Time `json:"store_failing_since,omitempty"`
+
+	Draining bool   `json:"draining,omitempty"`
+	Groups   int    `json:"groups_loaded"`
+	Sessions int    `json:"sessions"`
+	Uptime   string `json:"uptime"`
+	Version  string `json:"version"`
 }
 
 func checkHealth(ctx context.Context, svc *component.Service, st store.Store) health {
@@ -148,7 +154,13 @@ func checkHealth(ctx context.Context, svc *component.Service, st store.Store) he
 		_, err := r.Groups("", 1)
 		return err
 	})
-	h.Store = err == nil
+	if !s.StoreFailing.IsZero() {
+		h.StoreFailing, h.StoreError = &s.StoreFailing, s.StoreError
+	}
+	if err != nil {
+		h.StoreError = err.Error()
+	}
+	h.Store = h.StoreError == ""
 	h.OK = h.Link && h.Store && !h.Draining
 	return h
 }
