@@ -30,7 +30,7 @@ type submittedCommit struct {
 	groupInfo *mls.GroupInfo
 	infoBytes []byte
 	stages    []string // uploads that are used up
-	unsure    bool     // the store lost an answer: it may be in the log already
+	unsure    error    // the store lost an answer by it: the commit may be in the log already
 }
 
 func (g *group) commit(r *request) (stanza.Payload, error) {
@@ -48,7 +48,7 @@ func (g *group) commit(r *request) (stanza.Payload, error) {
 		case g.conflict(err):
 			continue // somebody else moved the group: look again
 		case errors.Is(err, store.ErrUnknownOutcome):
-			g.st, c.unsure = nil, true
+			g.st, c.unsure = nil, err
 			continue // the log says whether it was accepted
 		}
 		return p, c.outcome(err)
@@ -60,13 +60,14 @@ func (g *group) commit(r *request) (stanza.Payload, error) {
 // twice: the store lost an answer, and then could not say what became of it.
 func (c *submittedCommit) outcome(err error) error { return unsureOutcome(err, c.unsure) }
 
-func unsureOutcome(err error, unsure bool) error {
-	if err == nil || !unsure || errors.Is(err, store.ErrUnknownOutcome) {
+// unsure is how the answer was lost, nil if none was.
+func unsureOutcome(err, unsure error) error {
+	if err == nil || unsure == nil || errors.Is(err, store.ErrUnknownOutcome) {
 		return err
 	}
 	var retry *stanza.RetryAfter
 	if inTrouble(err) || errors.As(err, &retry) {
-		return fmt.Errorf("%w: %w", store.ErrUnknownOutcome, err)
+		return fmt.Errorf("%w; then: %w", unsure, err)
 	}
 	return err
 }
@@ -214,7 +215,7 @@ func (g *group) tryCommit(r *request, st *groupState, c *submittedCommit) (stanz
 		}
 		if own != nil { // the answer to an earlier submission was lost
 			r.respond(accepted(own, own.Epoch+1))
-			if c.unsure { // nobody has been told
+			if c.unsure != nil { // nobody has been told
 				g.fanout(r.ctx, st, own, r.from.full, nil)
 			}
 			return nil, nil

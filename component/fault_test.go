@@ -4,6 +4,7 @@ package component_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -307,6 +308,48 @@ func (h *hurried) Update(ctx context.Context, f func(store.Tx) error) error {
 		(*fn)()
 	}
 	return h.Store.Update(ctx, f)
+}
+
+// TestLostAnswerOfMany: a message whose answer was lost is tried again at no cost to its
+// sender, and what others have added meanwhile is not forgotten.
+func TestLostAnswerOfMany(t *testing.T) {
+	var l *losing
+	s := start(t, func(c *component.Config) {
+		l = &losing{Store: c.Store}
+		c.Store = l
+		c.Limits.Send = component.Rate{PerSecond: 1e-9, Burst: 1}
+	})
+	j, _ := pair(t, s)
+	l.once.Store(true)
+	sent, err := j.sendText(balcony, "one of one that is allowed")
+	j.must(err)
+	if sent.Seq != 2 {
+		t.Errorf("accepted as %d", sent.Seq)
+	}
+	err = j.set(balcony, &stanza.Send{Epoch: 99, Ref: stanza.MessageRef([]byte("x")), Message: stanza.MLS{Bytes: []byte("x")}}, nil)
+	var future *stanza.FutureEpoch
+	if !errors.As(err, &future) || future.Head != 3 {
+		t.Errorf("the log's end, after entry 3 of another process: %v, %+v", err, future)
+	}
+}
+
+// losing is a store that loses an answer, and another process is quick.
+type losing struct {
+	store.Store
+	once atomic.Bool
+}
+
+func (l *losing) Append(ctx context.Context, e *store.NewEntry) (store.Accepted, error) {
+	acc, err := l.Store.Append(ctx, e)
+	if err == nil && l.once.Swap(false) {
+		other := *e
+		other.Ref, other.ID = store.RefOf([]byte("another")), "another"
+		if _, err := l.Store.Append(ctx, &other); err != nil {
+			return acc, err
+		}
+		return store.Accepted{}, store.ErrUnknownOutcome
+	}
+	return acc, err
 }
 
 // TestDestroyedUnderReader: who reads the log while the group is destroyed is told

@@ -43,7 +43,7 @@ func (g *group) propose(r *request, in *stanza.Proposal) (*store.Entry, uint64, 
 	if m.ContentType() != mls.ContentProposal {
 		return nil, 0, &stanza.InvalidMessage{Part: "message", Reason: "the message is no proposal"}
 	}
-	unsure := false
+	var unsure error // how the store lost an answer
 	for range commitRetries {
 		st, err := g.load(r.ctx)
 		if err != nil {
@@ -55,13 +55,13 @@ func (g *group) propose(r *request, in *stanza.Proposal) (*store.Entry, uint64, 
 			continue
 		}
 		if errors.Is(err, store.ErrUnknownOutcome) {
-			g.st, unsure = nil, true
+			g.st, unsure = nil, err
 			continue
 		}
 		if err != nil {
 			return nil, 0, unsureOutcome(err, unsure)
 		}
-		if unsure && known { // it was written, and nobody has been told
+		if unsure != nil && known { // it was written, and nobody has been told
 			g.fanout(r.ctx, st, e, r.from.full, nil)
 		}
 		return e, st.row.Epoch, nil

@@ -46,6 +46,7 @@ type request struct {
 	size    int64
 	arrived time.Time
 	replied bool
+	counted bool // a message has taken its token: it may be tried more than once
 }
 
 // respond sends the result. It may be called by a handler before it returns, to

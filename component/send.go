@@ -56,7 +56,7 @@ func (g *group) onBehalf(r *request, f func()) {
 
 func (g *group) tryBatch(batch []*request) {
 	ctx := batch[0].ctx // has the deadline
-	unsure := false
+	var unsure error // how the store lost an answer
 	for range commitRetries {
 		st, err := g.load(ctx)
 		if err != nil {
@@ -78,11 +78,11 @@ func (g *group) tryBatch(batch []*request) {
 			s, err := g.checkSend(r, st)
 			switch {
 			case err == nil:
-				s.again = unsure
+				s.again = unsure != nil
 				list = append(list, s)
 				unchecked = unchecked || s.live
 			case !errors.Is(err, errAnswered):
-				refused = append(refused, func() { r.fail(err) })
+				refused = append(refused, func() { r.fail(unsureOutcome(err, unsure)) })
 			}
 		}
 		if (unchecked || len(refused) > 0) && g.moved(ctx) {
@@ -100,7 +100,7 @@ func (g *group) tryBatch(batch []*request) {
 			continue
 		case errors.Is(err, store.ErrUnknownOutcome):
 			// The same bytes again are the same entry: ask the store what is so.
-			g.st, unsure = nil, true
+			g.st, unsure = nil, err
 			continue
 		case err != nil:
 			for _, s := range list {
@@ -169,9 +169,12 @@ func (g *group) checkSend(r *request, st *groupState) (*sending, error) {
 	if list := st.mustCommit(0, false); len(list) > 0 {
 		return nil, g.unlessKnown(r, st, store.Ref(in.Ref), mustCommitError(list))
 	}
-	if wait := g.s.rates.send.take(from, 1, g.s.now()); wait > 0 {
-		g.s.metrics.limited.WithLabelValues("send").Inc()
-		return nil, &stanza.RetryAfter{After: wait}
+	if !r.counted {
+		if wait := g.s.rates.send.take(from, 1, g.s.now()); wait > 0 {
+			g.s.metrics.limited.WithLabelValues("send").Inc()
+			return nil, &stanza.RetryAfter{After: wait}
+		}
+		r.counted = true
 	}
 	e := &store.NewEntry{
 		Group: st.row.Key, Rev: st.row.Rev, Kind: store.KindApplication, Epoch: in.Epoch,
@@ -254,7 +257,9 @@ func (g *group) sent(st *groupState, s *sending) {
 		if s.acc.Rev != st.row.Rev {
 			g.st = nil // the answer came late: others have changed the group since
 		}
-		st.row.Head, st.row.Chain = s.acc.Seq, s.acc.Chain
+		if s.acc.Seq > st.row.Head { // after a lost answer the state is newer
+			st.row.Head, st.row.Chain = s.acc.Seq, s.acc.Chain
+		}
 		g.s.metrics.accepted.WithLabelValues("application").Inc()
 	}
 	g.fanout(s.r.ctx, st, e, s.r.from.full, nil)
