@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/lockstep-im/lockstep/component"
 	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/mls"
@@ -145,6 +147,45 @@ func TestSessionsOfDomain(t *testing.T) {
 	gone.leaveSession()
 	eventually(t, "the session ends", func() bool { return s.Stats().Sessions == 4 })
 	open("u2@mantua.example").box().take(t, "<ready")
+}
+
+// TestKeyPackagesOfDomain: the accounts of one other domain cannot fill the store with key
+// packages; those of local accounts do not count.
+func TestKeyPackagesOfDomain(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	s := start(t, func(c *component.Config) { c.Limits.DomainKeyPackages, c.Registry = 5, reg })
+	publish := func(who string) (*actor, error) {
+		a := newActor(t, s, who, "x")
+		p := &stanza.PublishKeyPackages{Device: a.id, KeyPackages: []stanza.KeyPackage{a.keyPackage(false), a.keyPackage(false)}}
+		return a, a.set(domain, p, nil)
+	}
+	var first *actor
+	for i := range 2 {
+		a, err := publish(fmt.Sprintf("u%d@mantua.example", i))
+		a.must(err)
+		first = a
+		l, err := publish(fmt.Sprintf("u%d@capulet.lit", i))
+		l.must(err)
+	}
+	full := func(want bool) {
+		t.Helper()
+		_, err := publish("another@mantua.example")
+		if e := refusal(err); (e.Condition == stanza.ResourceConstraint && e.Type == stanza.ErrorWait) != want || !want && err != nil {
+			t.Errorf("two more of the domain: %v, want it full: %v", err, want)
+		}
+	}
+	full(true)
+	s.CountDomains(t.Context())
+	full(true)
+	if n := gauge(t, reg, "lockstep_stored", "domain_key_packages"); n != 4 {
+		t.Errorf("the domain that has most has %v", n)
+	}
+	a, err := publish("u@verona.example")
+	a.must(err)
+	// What is gone is counted no more, the next time.
+	first.must(first.set(domain, &stanza.RetractKeyPackages{Device: first.id}, nil))
+	s.CountDomains(t.Context())
+	full(false)
 }
 
 // TestInbox: another service cannot fill the inbox of a device.

@@ -21,7 +21,10 @@ func (s *Service) clean(ctx context.Context) {
 			return
 		}
 		at := time.Now()
-		s.guard("stats", func() { s.countStore(ctx) })
+		s.guard("stats", func() {
+			s.countStore(ctx)
+			s.countDomains(ctx)
+		})
 		// Counting a large store reads a lot of it: no more than half a percent
 		// of the time.
 		countAgain = time.Now().Add(200 * time.Since(at))

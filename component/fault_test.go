@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -207,19 +208,28 @@ func TestStoreFailing(t *testing.T) {
 	failing(false)
 }
 
-// gauge reads a metric without labels.
-func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
+// gauge reads a metric that has these values of labels.
+func gauge(t *testing.T, reg *prometheus.Registry, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetGauge().GetValue()
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			var have []string
+			for _, l := range m.GetLabel() {
+				have = append(have, l.GetValue())
+			}
+			if slices.Equal(have, labels) {
+				return m.GetGauge().GetValue()
+			}
 		}
 	}
-	t.Fatalf("there is no metric %s", name)
+	t.Fatalf("there is no metric %s %q", name, labels)
 	return 0
 }
 

@@ -25,6 +25,13 @@ func publishKeyPackages(s *Service, r *request) (stanza.Payload, error) {
 	if len(in.KeyPackages) > s.limits.MaxKeyPackages {
 		return nil, stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("At most %d key packages at a time.", s.limits.MaxKeyPackages))
 	}
+	foreign := !s.local(r.from)
+	if foreign {
+		if err := s.stocks.room(r.from.domain, len(in.KeyPackages), s.limits.DomainKeyPackages); err != nil {
+			s.metrics.limited.WithLabelValues("domain-key-packages").Inc()
+			return nil, err
+		}
+	}
 	now := s.now()
 	rows := make([]store.KeyPackage, 0, len(in.KeyPackages))
 	for i := range in.KeyPackages {
@@ -51,6 +58,9 @@ func publishKeyPackages(s *Service, r *request) (stanza.Payload, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if foreign {
+		s.stocks.add(r.from.domain, len(rows))
 	}
 	return &stanza.Published{Stock: s.stock(in.Device, &dev)}, nil
 }

@@ -188,6 +188,10 @@ type Limits struct {
 	// DomainSessions is how many live sessions the accounts of one other domain
 	// may have together. Default 20,000.
 	DomainSessions int
+	// DomainKeyPackages is about how many key packages the accounts of one other
+	// domain may have here together: they are counted every minute or so. Default
+	// 200,000, about 120 MB of classic ones.
+	DomainKeyPackages int
 	// MaxWelcomes is how many Welcomes may wait for a device before those of
 	// other services are refused. Default 200.
 	MaxWelcomes int
@@ -272,6 +276,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.MaxPending, 200)
 	def(&l.MaxSessions, 50)
 	def(&l.DomainSessions, 20_000)
+	def(&l.DomainKeyPackages, 200_000)
 	def(&l.MaxWelcomes, 200)
 	def(&l.MaxContextBytes, 128<<10)
 	def(&l.EpochWindow, 1)

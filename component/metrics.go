@@ -26,7 +26,7 @@ type metrics struct {
 	deliveries prometheus.Counter
 	nudges     *prometheus.CounterVec // kind: live, stored
 	claims     *prometheus.CounterVec // status: ok, last-resort, exhausted, incompatible, unavailable
-	limited    *prometheus.CounterVec // limit: requests, domain, send, claims, claimed, domain-claims, create, reports, invites
+	limited    *prometheus.CounterVec // limit: requests, domain, send, claims, claimed, domain-claims, domain-key-packages, create, reports, invites
 	welcomes   *prometheus.CounterVec // event: stored, delivered, notified, refused, failed
 	removals   *prometheus.CounterVec // reason: outcast, idle, purged, left
 	iqTimeouts prometheus.Counter
@@ -34,7 +34,7 @@ type metrics struct {
 	failing    prometheus.Gauge
 	loaded     prometheus.Gauge
 	inFlight   prometheus.Gauge
-	stored     *prometheus.GaugeVec   // what: groups, members, entries, nodes, devices, key_packages, welcomes, sessions, nudges, uploads, reports, bytes
+	stored     *prometheus.GaugeVec   // what: groups, members, entries, nodes, devices, key_packages, welcomes, sessions, nudges, uploads, reports, bytes, domain_key_packages (of the other domain that has most)
 	cleaned    *prometheus.CounterVec // what: entries, snapshots, nodes, key_packages, claims, welcomes, uploads, names
 }
 

@@ -141,6 +141,16 @@ func (l *limiter) shrink(now time.Time) {
 	}
 }
 
+// limit counts a request of so many bytes, and fails where its sender, or the
+// sender's domain, has made too many.
+func (s *Service) limit(from addr, bytes int64) error {
+	if wait := s.rates.request(from, s.local(from), int(bytes)); wait > 0 {
+		s.metrics.limited.WithLabelValues("requests").Inc()
+		return &stanza.RetryAfter{After: wait}
+	}
+	return nil
+}
+
 // charge counts work for an account as if it had sent so many more bytes, and
 // fails where these would be too many at once.
 func (s *Service) charge(user string, bytes int) error {

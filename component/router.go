@@ -225,7 +225,7 @@ func (s *Service) dispatch(parser *stanza.Parser, st stanza.Stanza, size int64) 
 	case stanza.Presence:
 		return s.dispatchPresence(parser, st, from, to, size)
 	case stanza.Message:
-		s.receiveMessage(&st, from, to, int(size))
+		s.receiveMessage(&st, from, to, size)
 		return false
 	}
 	if !st.IsRequest() {
@@ -339,9 +339,8 @@ func (s *Service) admit(r *request) error {
 		s.metrics.dropped.WithLabelValues("in-flight").Inc()
 		return &stanza.RetryAfter{After: 2 * time.Second}
 	}
-	if wait := s.rates.request(r.from, s.local(r.from), int(r.size)); wait > 0 {
-		s.metrics.limited.WithLabelValues("requests").Inc()
-		return &stanza.RetryAfter{After: wait}
+	if err := s.limit(r.from, r.size); err != nil {
+		return err
 	}
 	if s.settings.bannedDomain(r.from.domain) && !s.admins[r.from.bare] {
 		return stanza.NewError(stanza.ServiceUnavailable, "")
@@ -360,14 +359,14 @@ func kindLabel(k stanza.Kind) string {
 // receiveMessage takes a message. Nothing that matters comes in messages: what
 // bounces ends a live session, everything else gets an error that says what to
 // use.
-func (s *Service) receiveMessage(st *stanza.Stanza, from, to addr, size int) {
+func (s *Service) receiveMessage(st *stanza.Stanza, from, to addr, size int64) {
 	switch st.Type {
 	case stanza.TypeError:
 		s.multi.refused(s, from.bare, st.ID)
 		s.sessionBounced(from, to, st)
 	case stanza.TypeHeadline:
 	default:
-		if wait := s.rates.request(from, s.local(from), size); wait > 0 {
+		if s.limit(from, size) != nil {
 			return
 		}
 		if st.Body() == nil && !st.Child(stanza.NSMLS, "mls").Valid() {

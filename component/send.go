@@ -56,7 +56,7 @@ func (g *group) onBehalf(r *request, f func()) {
 
 func (g *group) tryBatch(batch []*request) {
 	ctx := batch[0].ctx // has the deadline
-	var unsure error // how the store lost an answer
+	var unsure error    // how the store lost an answer
 	for range commitRetries {
 		st, err := g.load(ctx)
 		if err != nil {

@@ -142,6 +142,7 @@ type Service struct {
 	settings *settingsCache
 	multi    multicast
 	homes    homeCache
+	stocks   domainStock
 	trees    treeCache
 	due      chan struct{} // has room for one: welcomes fell due
 

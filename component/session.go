@@ -29,8 +29,7 @@ func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from
 	case stanza.TypeUnsubscribed:
 		// The account is gone, or wants no more of us: its nudges end. That is a
 		// transaction, also for one who never had any.
-		if wait := s.rates.request(from, s.local(from), int(size)); wait > 0 {
-			s.metrics.limited.WithLabelValues("requests").Inc()
+		if s.limit(from, size) != nil {
 			return false
 		}
 		s.sessionWork(nil, from, 0, func(ctx context.Context) { s.forgetContact(ctx, from) })
@@ -62,10 +61,7 @@ func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from
 		err = masked()
 	}
 	if err == nil {
-		if wait := s.rates.request(from, s.local(from), int(size)); wait > 0 {
-			s.metrics.limited.WithLabelValues("requests").Inc()
-			err = &stanza.RetryAfter{After: wait}
-		}
+		err = s.limit(from, size)
 	}
 	if err == nil && s.inFlight.Load()+size > s.limits.MaxInFlight {
 		s.metrics.dropped.WithLabelValues("in-flight").Inc()

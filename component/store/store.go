@@ -135,6 +135,9 @@ type Reader interface {
 	// Devices lists a user's devices with their stock of key packages that have not
 	// expired at the given time.
 	Devices(user string, now time.Time) ([]Device, error)
+	// KeyPackageOwners calls f with each account that has key packages, and how
+	// many, in no particular order. It reads the whole table, as Stats does.
+	KeyPackageOwners(f func(user string, n int64)) error
 	// Claimed returns the claim of a key package for a group, which is what
 	// authorises a Welcome that names it. The claim is kept until the package
 	// expires.

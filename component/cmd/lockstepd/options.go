@@ -66,6 +66,7 @@ type limits struct {
 	MaxPending        int           `help:"Proposals that may wait in an epoch." env:"MAX_PENDING" default:"200"`
 	MaxSessions       int           `help:"Live sessions per account." env:"MAX_SESSIONS" default:"50"`
 	DomainSessions    int           `help:"Live sessions of another domain's accounts." env:"DOMAIN_SESSIONS" default:"20000"`
+	DomainKeyPackages int           `help:"Key packages of another domain's accounts." env:"DOMAIN_KEY_PACKAGES" default:"200000"`
 	MaxWelcomes       int           `help:"Welcomes of other services that may wait for a device." env:"MAX_WELCOMES" default:"200"`
 	EpochWindow       int           `help:"Epochs back that a message may be from." env:"EPOCH_WINDOW" default:"1"`
 	LogAge            time.Duration `help:"How long log entries wait for devices that are away." env:"LOG_AGE" default:"720h"`
@@ -120,7 +121,7 @@ func (l *limits) component() component.Limits {
 		MaxStanza: l.MaxStanza, MaxPage: l.MaxPage, MaxArtifact: l.MaxArtifact, StageQuota: l.StageQuota,
 		MaxKeyPackages: l.MaxKeyPackages, TargetKeyPackages: l.TargetKeyPackages, LowKeyPackages: l.LowKeyPackages,
 		MaxDevices: l.MaxDevices, MaxMembers: l.MaxMembers, MaxGroups: l.MaxGroups, MaxPending: l.MaxPending, MaxSessions: l.MaxSessions,
-		DomainSessions: l.DomainSessions, MaxWelcomes: l.MaxWelcomes, CachedLeaves: l.CachedLeaves,
+		DomainSessions: l.DomainSessions, DomainKeyPackages: l.DomainKeyPackages, MaxWelcomes: l.MaxWelcomes, CachedLeaves: l.CachedLeaves,
 		EpochWindow: l.EpochWindow, LogAge: l.LogAge, SnapshotAge: l.SnapshotAge, WelcomeAge: l.WelcomeAge, IdleDevice: l.IdleDevice,
 		TombstoneAge: l.TombstoneAge, GroupIdle: l.GroupIdle, MaxInFlight: l.MaxInFlight, AnswerQueue: l.AnswerQueue, EventQueue: l.EventQueue,
 		Requests: component.Rate(l.Requests), Domain: component.Rate(l.Domain), Send: component.Rate(l.Send), Claims: component.Rate(l.Claims),

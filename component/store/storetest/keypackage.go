@@ -78,6 +78,13 @@ func testKeyPackages(t *testing.T, w *world) {
 	w.same("later", w.devices(romeo, noon.Add(2*time.Hour)), []store.Device{want})
 	want.Available, want.LastResort, want.Expires = 0, false, time.Time{}
 	w.same("much later", w.devices(romeo, noon.Add(2000*time.Hour)), []store.Device{want})
+	w.publish(mercutio, "m1", packages("m", 2)...)
+	w.publish(mercutio, "m2", packages("n", 1)...)
+	owners := make(map[string]int64)
+	w.view(func(r store.Reader) error {
+		return r.KeyPackageOwners(func(user string, n int64) { owners[user] += n })
+	})
+	w.same("owners", owners, map[string]int64{romeo: 4, mercutio: 3})
 	// A last-resort package takes the place of the one before, of its suite.
 	other := last("other suite")
 	other.Suite = 2

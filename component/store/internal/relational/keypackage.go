@@ -237,6 +237,14 @@ func (t *Tx) nothing(q *store.ClaimRequest, device string, now int64) (store.Cla
 	return c, err
 }
 
+// KeyPackageOwners implements store.Reader.
+func (t *Tx) KeyPackageOwners(f func(user string, n int64)) error {
+	return t.query(`SELECT user_jid, COUNT(*) FROM key_packages GROUP BY user_jid`, func(r Row) error {
+		f(r.Text(0), r.Int(1))
+		return nil
+	})
+}
+
 // Claimed implements store.Reader.
 func (t *Tx) Claimed(kpRef []byte, group string) (store.Claim, error) {
 	var c store.Claim
