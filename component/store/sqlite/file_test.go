@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -263,7 +264,11 @@ func TestRestoredBesideOldLog(t *testing.T) {
 // lost, so it is refused until the file is back.
 func TestMovedAway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ds.db")
-	s := openTest(t, path)
+	s, err := Open(t.Context(), path, Options{Readers: 1}) // which is open when the file goes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
 	set(t, s, "a")
 	write := func() error {
 		return s.Update(t.Context(), func(tx store.Tx) error { return tx.SetSetting("", "b", []byte("x")) })
@@ -277,6 +282,9 @@ func TestMovedAway(t *testing.T) {
 		if err := read(); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("a read of a file %s: %v", what, err)
 		}
+	}
+	if err := read(); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Rename(path, path+".old"); err != nil {
 		t.Fatal(err)
@@ -294,5 +302,28 @@ func TestMovedAway(t *testing.T) {
 	}
 	if !has(t, s, "b") {
 		t.Error("what was written is gone")
+	}
+	// A reader finds out within a second.
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); read() == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatal("a reader never finds out that the file was moved")
+		}
+	}
+	gone("that was moved again")
+	if err := os.Rename(path+".old", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// BenchmarkView is what a read costs before it reads anything.
+func BenchmarkView(b *testing.B) {
+	s := openTest(b, filepath.Join(b.TempDir(), "ds.db"))
+	for b.Loop() {
+		if err := s.View(b.Context(), func(store.Reader) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -46,6 +46,8 @@ type Options struct {
 type Store struct {
 	path     string
 	file     fs.FileInfo // the file that was opened; nil: not looked at again
+	opened   time.Time
+	placed   atomic.Int64 // when file was last seen at path, after opened; negative: it was not
 	readOnly bool
 
 	lock *sqlite.Conn // holds FILE.lock
@@ -89,7 +91,7 @@ func open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 		o.Readers = 4
 	}
 	s := &Store{
-		path: path, readOnly: o.ReadOnly,
+		path: path, readOnly: o.ReadOnly, opened: time.Now(),
 		lead: make(chan struct{}, 1), readers: make(chan *conn, o.Readers), quit: make(chan struct{}),
 	}
 	for range o.Readers {
@@ -214,11 +216,26 @@ func (s *Store) inPlace() error {
 	now, err := os.Stat(s.path)
 	switch {
 	case err == nil && os.SameFile(s.file, now), err != nil && !errors.Is(err, fs.ErrNotExist):
+		s.placed.Store(int64(time.Since(s.opened)))
 		return nil
 	case err == nil:
 		err = errors.New("another file is in its place")
 	}
+	s.placed.Store(-1)
 	return fmt.Errorf("%w: the file was moved or deleted while it was in use; put it back, or stop the service first: %w", store.ErrUnavailable, err)
+}
+
+// lookAgain is how long a reader may take the file to be where it was.
+const lookAgain = time.Second
+
+// lately is inPlace for a connection that is open and reads: it cannot read
+// another file than the one it has, and so looks only now and then. A writer
+// looks each time.
+func (s *Store) lately() error {
+	if at := s.placed.Load(); at >= 0 && int64(time.Since(s.opened))-at < int64(lookAgain) {
+		return nil
+	}
+	return s.inPlace()
 }
 
 // openWriter opens the connection that writes.
@@ -274,7 +291,11 @@ func (s *Store) withReader(ctx context.Context, f func(*conn) error) (err error)
 	case c = <-s.readers:
 	}
 	defer func() { s.readers <- c }()
-	if err := s.inPlace(); err != nil {
+	look := s.lately
+	if c == nil {
+		look = s.inPlace
+	}
+	if err := look(); err != nil {
 		return err
 	}
 	if c == nil {
