@@ -36,6 +36,7 @@ func init() { // breaks the cycle between the table and the handlers
 		{stanza.NodeBanDomain, "Ban a domain", ask("Ban a domain, and all below it", required("domain", "Domain"), field("reason", "Reason, for your own records", ""), field("lift", "Lift the ban", "0")), cmdBanDomain},
 		{stanza.NodeListDevices, "List an account's devices", ask("Devices", required("user", "Bare JID")), cmdListDevices},
 		{stanza.NodePurgeUser, "Purge an account", ask("Remove everything of an account, and its devices from their groups", required("user", "Bare JID")), cmdPurgeUser},
+		{nodeDeleteReport, "Delete reports", ask("Delete reports that have been dealt with", required("ids", "Numbers of the reports, as lockstepd report list shows them")), cmdDeleteReport},
 		{stanza.NodeStats, "Statistics", nil, cmdStats},
 		{stanza.NodeMaintenance, "Maintenance", ask("Refuse requests for a while", required("minutes", "Minutes; 0 ends it")), cmdMaintenance},
 		{stanza.NodeRotateExternalSender, "Rotate the external sender key", ask("Make a new signing key; groups list it once their admins commit it", field("cipher-suite", "Cipher suite", "1")), cmdRotate},
@@ -43,6 +44,9 @@ func init() { // breaks the cycle between the table and the handlers
 		{stanza.NodeShutdown, "Shut the service down", nil, cmdShutdown},
 	}
 }
+
+// nodeDeleteReport is not of the protocol: how reports are read is not, either.
+const nodeDeleteReport = "lockstep#delete-report"
 
 func findCommand(node string) *command {
 	for i := range commands {
@@ -337,6 +341,25 @@ func cmdPurgeUser(ctx context.Context, s *Service, in *stanza.Form) (*stanza.For
 	out := result("Purged " + user)
 	add(out, "removals", "Removals proposed", strconv.Itoa(n))
 	return out, nil
+}
+
+func cmdDeleteReport(ctx context.Context, s *Service, in *stanza.Form) (*stanza.Form, error) {
+	var ids []int64
+	for _, f := range strings.FieldsFunc(in.Get("ids"), func(r rune) bool { return r == ' ' || r == ',' }) {
+		id, err := strconv.ParseInt(f, 10, 64)
+		if err != nil || id < 1 || len(ids) >= listMax {
+			return nil, stanza.NewError(stanza.NotAcceptable, fmt.Sprintf("The field \"ids\" is not a list of at most %d numbers.", listMax))
+		}
+		ids = append(ids, id)
+	}
+	return nil, s.store.Update(ctx, func(tx store.Tx) error {
+		for _, id := range ids {
+			if err := tx.DeleteReport(id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // PurgeUser removes all that is kept of an account and asks its groups to remove

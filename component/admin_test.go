@@ -5,8 +5,8 @@ package component_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -50,7 +50,7 @@ func TestAdHoc(t *testing.T) {
 	}
 	var items stanza.DiscoItems
 	op.must(op.get(domain, &stanza.DiscoItemsQuery{Node: stanza.NSCommands}, &items))
-	if len(items.Items) != 12 {
+	if len(items.Items) != 13 {
 		t.Errorf("%d commands are listed", len(items.Items))
 	}
 	var none stanza.DiscoItems
@@ -118,7 +118,7 @@ func TestAdHoc(t *testing.T) {
 
 // TestReports keep the bytes that the chain commits the service to.
 func TestReports(t *testing.T) {
-	s := start(t, func(c *component.Config) { c.KeepSenders = true })
+	s := start(t, func(c *component.Config) { c.KeepSenders, c.Admins = true, []string{nurse} })
 	j, r := pair(t, s)
 	sent, err := r.sendText(balcony, "buy pills")
 	r.must(err)
@@ -132,16 +132,28 @@ func TestReports(t *testing.T) {
 	}); err != nil || len(list) != 1 {
 		t.Fatalf("%d reports, %v", len(list), err)
 	}
-	var ev struct {
-		Entry  []byte
-		Chain  string
-		Sender string
-	}
-	if err := json.Unmarshal(list[0].Evidence, &ev); err != nil {
+	ev, err := component.ParseReport(&list[0])
+	if err != nil {
 		t.Fatal(err)
 	}
 	if stanza.MessageRef(ev.Entry) != sent.Ref || ev.Chain != sent.Chain.String() || ev.Sender != romeo || list[0].Reporter != juliet {
 		t.Errorf("the evidence: %+v of %+v", ev, list[0])
+	}
+	// The operator has dealt with it.
+	op := newActor(t, s, nurse, "x")
+	del := func(ids string) error {
+		f := &stanza.Form{Type: stanza.FormSubmit, Fields: []stanza.Field{{Var: "ids", Values: []string{ids}}}}
+		return op.set(domain, &stanza.Command{Node: "lockstep#delete-report", Action: stanza.ActionComplete, Form: f}, nil)
+	}
+	if err := del("1 two"); refusal(err).Condition != stanza.NotAcceptable {
+		t.Errorf("deleting report two: %v", err)
+	}
+	op.must(del(fmt.Sprint(list[0].ID, ", 999")))
+	if err := s.store.View(context.Background(), func(rd store.Reader) (err error) {
+		list, err = rd.Reports(0, 10)
+		return err
+	}); err != nil || len(list) != 0 {
+		t.Errorf("%d reports are left, %v", len(list), err)
 	}
 }
 

@@ -11,10 +11,11 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// A storedReport is the evidence of a report, as an operator gets it: what the
+// ReportEvidence is the evidence of a report, as an operator gets it: what the
 // reporter sent, and the bytes of the log entry that the chain commits the
-// service to, so that neither side can change its story.
-type storedReport struct {
+// service to, so that neither side can change its story. It is kept as JSON in
+// store.Report.
+type ReportEvidence struct {
 	Kind     stanza.ReportKind
 	User     string            `json:",omitempty"`
 	Epoch    uint64            `json:",omitempty"`
@@ -23,6 +24,15 @@ type storedReport struct {
 	Chain    string            `json:",omitempty"` // after the entry
 	Sender   string            `json:",omitempty"` // as far as the service keeps it
 	Evidence []stanza.Evidence `json:",omitempty"`
+}
+
+// ParseReport reads the evidence of a stored report.
+func ParseReport(r *store.Report) (*ReportEvidence, error) {
+	var ev ReportEvidence
+	if err := json.Unmarshal(r.Evidence, &ev); err != nil {
+		return nil, fmt.Errorf("component: reading the evidence of report %d: %w", r.ID, err)
+	}
+	return &ev, nil
 }
 
 // report takes a report of abuse, of a commit that members cannot process, or of
@@ -39,7 +49,7 @@ func report(s *Service, r *request) (stanza.Payload, error) {
 		s.metrics.limited.WithLabelValues("reports").Inc()
 		return nil, &stanza.RetryAfter{After: wait}
 	}
-	ev := storedReport{Kind: in.Kind, User: in.User, Epoch: in.Epoch, Evidence: in.Evidence}
+	ev := ReportEvidence{Kind: in.Kind, User: in.User, Epoch: in.Epoch, Evidence: in.Evidence}
 	if !in.Ref.IsZero() {
 		ev.Ref = in.Ref.String()
 	}

@@ -44,6 +44,7 @@ type cli struct {
 	Print    printCmd   `cmd:"" name:"config" help:"Print every option with its value and meaning, as a configuration file."`
 	Group    groupCmd   `cmd:"" help:"Look at groups (never at their content)."`
 	User     userCmd    `cmd:"" help:"Look at accounts, or purge them."`
+	Report   reportCmd  `cmd:"" help:"Look at reports of abuse, broken commits and forks, or delete them."`
 	Backup   backupCmd  `cmd:"" help:"Copy the store to a new file while it is in use."`
 	Version_ versionCmd `cmd:"" name:"version" help:"Print the version."`
 }

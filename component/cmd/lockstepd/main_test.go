@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockstep-im/lockstep/component/store"
 	"github.com/lockstep-im/lockstep/component/store/sqlite"
@@ -129,7 +131,11 @@ func TestInspect(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := st.Update(t.Context(), func(tx store.Tx) error {
-		return tx.PutSession(store.Session{JID: "juliet@capulet.lit/balcony", User: "juliet@capulet.lit", Device: "d1"})
+		_, err := tx.AddReport(&store.Report{
+			Stamp: time.Now(), Reporter: "juliet@capulet.lit", Group: "balcony@mls.capulet.lit", Seq: 7, Reason: "spam", Text: "pills\x1b[2J",
+			Evidence: []byte(`{"Kind":"abuse","User":"romeo@montague.lit","Entry":"AAECAw==","Chain":"abc","Evidence":[{"Type":"plaintext","Bytes":"YnV5CnBpbGxzGw=="}]}`),
+		}, 0)
+		return errors.Join(err, tx.PutSession(store.Session{JID: "juliet@capulet.lit/balcony", User: "juliet@capulet.lit", Device: "d1"}))
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -145,6 +151,30 @@ func TestInspect(t *testing.T) {
 	}
 	if code, _, errs := lockstepd(t, "user", "purge", "x@capulet.lit", "--store="+path); code == 0 || !strings.Contains(errs, "--yes") {
 		t.Errorf("user purge: %d %s", code, errs)
+	}
+	if code, out, errs := lockstepd(t, "report", "list", "--store="+path); code != 0 || !strings.Contains(out, "spam") || !strings.Contains(out, "balcony@mls") {
+		t.Errorf("report list: %d %s %s", code, out, errs)
+	}
+	code, out, errs := lockstepd(t, "report", "show", "1", "--store="+path)
+	if code != 0 || strings.Contains(out, "\x1b") {
+		t.Errorf("report show: %d %q %s", code, out, errs)
+	}
+	for _, want := range []string{"romeo@montague.lit", "4 bytes, chain abc", "plaintext, 10 bytes", "    pills"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("report show lacks %q:\n%s", want, out)
+		}
+	}
+	if code, out, errs := lockstepd(t, "report", "show", "1", "--json", "--store="+path); code != 0 || !strings.HasPrefix(out, `{"Kind":"abuse"`) {
+		t.Errorf("report show --json: %d %s %s", code, out, errs)
+	}
+	if code, _, errs := lockstepd(t, "report", "show", "2", "--store="+path); code == 0 || !strings.Contains(errs, "hint:") {
+		t.Errorf("report show of none: %d %s", code, errs)
+	}
+	if code, out, errs := lockstepd(t, "report", "delete", "1", "2", "--store="+path); code != 0 {
+		t.Errorf("report delete: %d %s %s", code, out, errs)
+	}
+	if _, out, _ := lockstepd(t, "report", "list", "--store="+path); strings.Contains(out, "spam") {
+		t.Errorf("the report is still there: %s", out)
 	}
 	copied := path + ".copy"
 	if code, out, errs := lockstepd(t, "backup", copied, "--store="+path); code != 0 || !strings.Contains(out, "bytes") {
