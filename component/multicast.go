@@ -146,6 +146,7 @@ func (m *multicast) send(s *Service, head, tail []byte, to []string, skip string
 		b = append(b, escapeAttr(jid)...)
 		b = append(b, "'>"...)
 		b = append(b, addressHead...)
+		addresses := 0
 		for _, t := range to[:n] {
 			if t == skip {
 				continue
@@ -153,10 +154,11 @@ func (m *multicast) send(s *Service, head, tail []byte, to []string, skip string
 			b = append(b, "<address type='bcc' jid='"...)
 			b = append(b, t...)
 			b = append(b, "'/>"...)
+			addresses++
 		}
 		b = append(b, "</addresses>"...)
 		b = append(b, tail[len("'>"):]...)
-		if len(b) > s.limits.MaxStanza || !s.link.send(prioEvent, b) {
+		if len(b) > s.limits.MaxStanza || addresses > 0 && !s.link.send(prioEvent, b) {
 			s.link.fanout(head, tail, to, skip)
 			return true
 		}
