@@ -387,6 +387,43 @@ func TestQuotaIsOnesOwn(t *testing.T) {
 	}
 }
 
+// TestShareOfFlight: while the store hangs, one account cannot take the room of all, and
+// neither can another domain with many of them.
+func TestShareOfFlight(t *testing.T) {
+	f := &faulty{}
+	s := start(t, func(c *component.Config) {
+		f.Store = c.Store
+		c.Store, c.Limits.MaxInFlight = f, 4<<20
+		c.Limits.Bytes, c.Limits.DomainBytes = component.Rate{PerSecond: -1}, component.Rate{PerSecond: -1}
+	})
+	gate := make(chan struct{})
+	f.hang.Store(&gate)
+	defer func() { f.hang.Store(nil); close(gate) }()
+	flood := func(from string, i int) {
+		h := stanza.Header{Kind: stanza.IQ, Type: stanza.TypeGet, ID: fmt.Sprint("f", i), From: from, To: domain}
+		s.write(strings.Replace(string(h.Append(nil, &stanza.CountQuery{})), "/></iq>", "><x>"+strings.Repeat("y", 20_000)+"</x></count></iq>", 1))
+	}
+	served := func(who string) {
+		t.Helper()
+		a := newActor(t, s, who, "balcony")
+		big := stanza.Header{Kind: stanza.IQ, Type: stanza.TypeGet, ID: "big", From: a.full, To: domain}
+		s.write(strings.Replace(string(big.Append(nil, &stanza.VersionQuery{})), "/></iq>", "><x>"+strings.Repeat("y", 400_000)+"</x></query></iq>", 1))
+		a.box().take(t, "id='big'", "type='result'")
+	}
+	for i := range 300 { // 6 MB
+		flood("mallory@capulet.lit/x", i)
+	}
+	served(juliet)
+	for i := range 300 {
+		flood(fmt.Sprintf("mallory%d@mantua.example/x", i%20), i)
+	}
+	served(juliet)
+	served(romeo)
+	if n := s.Stats().InFlight; n < 2<<20 || n > 4<<20 {
+		t.Errorf("%d bytes are in flight: there was no flood", n)
+	}
+}
+
 // TestPresencesThatWait: what waits behind a store that hangs is bounded, and
 // does not count against others.
 func TestPresencesThatWait(t *testing.T) {

@@ -251,8 +251,7 @@ func (s *Service) dispatch(parser *stanza.Parser, st stanza.Stanza, size int64) 
 		return false
 	}
 	s.requests.Add(1)
-	s.inFlight.Add(size)
-	s.metrics.inFlight.Set(float64(s.inFlight.Load()))
+	s.metrics.inFlight.Set(float64(s.inFlight.add(s.sender(from), size)))
 	ok := false
 	if r.verb.group != nil {
 		ok = s.groups.submit(to.bare, r)
@@ -269,7 +268,7 @@ func (s *Service) dispatch(parser *stanza.Parser, st stanza.Stanza, size int64) 
 
 // finish lets go of what a request holds.
 func (s *Service) finish(r *request) {
-	s.inFlight.Add(-r.size)
+	s.inFlight.add(s.sender(r.from), -r.size)
 	parsers.Put(r.parser)
 	r.parser = nil
 	s.requests.Add(-1)
@@ -335,7 +334,7 @@ func (s *Service) admit(r *request) error {
 			return &stanza.Maintenance{After: max(left, time.Second)}
 		}
 	}
-	if s.inFlight.Load()+r.size > s.limits.MaxInFlight {
+	if !s.inFlight.room(s.sender(r.from), r.size, s.limits.MaxInFlight) {
 		s.metrics.dropped.WithLabelValues("in-flight").Inc()
 		return &stanza.RetryAfter{After: 2 * time.Second}
 	}

@@ -149,8 +149,8 @@ type Service struct {
 	idleAfter store.IdleMember // where the search for idle devices goes on
 
 	started  atomic.Pointer[time.Time] // nil until Run
-	inFlight atomic.Int64              // bytes
-	requests atomic.Int64              // under way
+	inFlight inFlight
+	requests atomic.Int64 // under way
 	draining atomic.Bool
 	maint    atomic.Int64 // Unix seconds until which an operator asked for quiet; 0: none
 
@@ -402,7 +402,7 @@ func (s *Service) Stats() Stats {
 	waiting, _ := s.link.out.waiting()
 	st := Stats{
 		Domain: s.domain.bare, Connected: s.link.connected.Load(), GroupsLoaded: s.groups.loaded(),
-		Sessions: s.sessions.count(), Waiting: waiting, InFlight: s.inFlight.Load(), Draining: s.draining.Load(),
+		Sessions: s.sessions.count(), Waiting: waiting, InFlight: s.inFlight.bytes(), Draining: s.draining.Load(),
 		Multicast: s.multi.get(s.now()),
 	}
 	var fault error

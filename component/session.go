@@ -63,7 +63,7 @@ func (s *Service) dispatchPresence(parser *stanza.Parser, st stanza.Stanza, from
 	if err == nil {
 		err = s.limit(from, size)
 	}
-	if err == nil && s.inFlight.Load()+size > s.limits.MaxInFlight {
+	if err == nil && !s.inFlight.room(s.sender(from), size, s.limits.MaxInFlight) {
 		s.metrics.dropped.WithLabelValues("in-flight").Inc()
 		err = &stanza.RetryAfter{After: 2 * time.Second}
 	}
@@ -90,10 +90,10 @@ var verbSession = &verb{name: "session"}
 // parser, if not nil, is in use until it is done.
 func (s *Service) sessionWork(parser *stanza.Parser, from addr, size int64, f func(ctx context.Context)) bool {
 	s.requests.Add(1)
-	s.inFlight.Add(size)
+	s.inFlight.add(s.sender(from), size)
 	ok := s.workers.submit(from.bare, func() {
 		defer func() {
-			s.inFlight.Add(-size)
+			s.inFlight.add(s.sender(from), -size)
 			if parser != nil {
 				parsers.Put(parser)
 			}
@@ -107,7 +107,7 @@ func (s *Service) sessionWork(parser *stanza.Parser, from addr, size int64, f fu
 	})
 	if !ok {
 		s.metrics.dropped.WithLabelValues("inbox-full").Inc()
-		s.inFlight.Add(-size)
+		s.inFlight.add(s.sender(from), -size)
 		s.requests.Add(-1)
 	}
 	return ok
