@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -231,6 +232,28 @@ func gauge(t *testing.T, reg *prometheus.Registry, name string, labels ...string
 	}
 	t.Fatalf("there is no metric %s %q", name, labels)
 	return 0
+}
+
+// TestTroubleIsBrief: a store in trouble does not fill the log.
+func TestTroubleIsBrief(t *testing.T) {
+	var f *faulty
+	var buf syncBuffer
+	s := start(t, func(c *component.Config) {
+		f = &faulty{Store: c.Store}
+		c.Store, c.Logger = f, slog.New(slog.NewTextHandler(&buf, nil))
+	})
+	j, _ := pair(t, s)
+	f.gone.Store(true)
+	begin := time.Now()
+	for range 200 {
+		if err := j.get(balcony, &stanza.LogQuery{Device: j.id}, nil); refusal(err).Condition != stanza.ResourceConstraint {
+			t.Fatalf("the log without a store: %v", err)
+		}
+	}
+	lines := strings.Count(buf.String(), "the store is unavailable")
+	if most := 2 + int(time.Since(begin).Seconds()); lines < 1 || lines > most {
+		t.Errorf("%d lines about 200 refusals, want at most %d", lines, most)
+	}
 }
 
 // TestUnluckyTwice: when the store loses an answer and then cannot say what

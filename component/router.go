@@ -110,13 +110,13 @@ func (s *Service) refusal(err error, r *request) *stanza.Error {
 	case errors.Is(err, store.ErrUnknownOutcome), ranOut(err):
 		// Where time ran out, nobody looked whether the change had been made.
 		s.metrics.storeErrs.WithLabelValues("unknown-outcome").Inc()
-		s.log.Error("the store lost an answer", "verb", r.verbName(), "error", err)
+		s.trouble("the store lost an answer", r, err)
 		e := stanza.NewAppError(&stanza.RetryAfter{After: 2 * time.Second})
 		e.Text = "The outcome is unknown. Submit the same bytes again, or look for their ref in the log."
 		return e
 	case inTrouble(err):
 		s.metrics.storeErrs.WithLabelValues("unavailable").Inc()
-		s.log.Error("the store is unavailable", "verb", r.verbName(), "error", err)
+		s.trouble("the store is unavailable", r, err)
 		e := stanza.NewAppError(&stanza.RetryAfter{After: 5 * time.Second})
 		e.Text = "The service cannot write to its database now. Nothing was changed; try again."
 		return e
@@ -127,10 +127,22 @@ func (s *Service) refusal(err error, r *request) *stanza.Error {
 	e, ok := stanza.AsError(err)
 	if !ok {
 		s.metrics.storeErrs.WithLabelValues("other").Inc()
-		s.log.Error("request failed", "verb", r.verbName(), "error", err)
+		s.trouble("request failed", r, err)
 		e.Text = "The service failed. Its operator can find the reason in the log."
 	}
 	return e
+}
+
+// trouble logs why a request was refused that is not at fault. A store that is in
+// trouble refuses all of them, and a log that tells each would fill the disk that is
+// full: one a second stands for the others.
+func (s *Service) trouble(what string, r *request, err error) {
+	now, last := time.Now().UnixNano(), s.troubled.Load()
+	if now-last < int64(time.Second) || !s.troubled.CompareAndSwap(last, now) {
+		s.untold.Add(1)
+		return
+	}
+	s.log.Error(what, "verb", r.verbName(), "error", err, "untold", s.untold.Swap(0))
 }
 
 // inTrouble reports whether the store, not the request, is what failed.

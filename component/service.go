@@ -152,6 +152,8 @@ type Service struct {
 	inFlight inFlight
 	requests atomic.Int64 // under way
 	draining atomic.Bool
+	troubled atomic.Int64 // Unix nanoseconds when a refusal for the store's trouble was logged last
+	untold   atomic.Int64 // of them, since then
 	maint    atomic.Int64 // Unix seconds until which an operator asked for quiet; 0: none
 
 	endUp     context.CancelFunc // ends what belongs to one connection; of the link's goroutine
