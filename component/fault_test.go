@@ -25,6 +25,7 @@ import (
 type faulty struct {
 	store.Store
 	gone atomic.Bool
+	full atomic.Bool  // it can be read
 	lose atomic.Int32 // so many answers are lost, after the change was made
 	hang atomic.Pointer[chan struct{}]
 	// goneAfterLoss makes the store go when it has lost an answer.
@@ -62,6 +63,9 @@ func (f *faulty) View(ctx context.Context, g func(store.Reader) error) error {
 func (f *faulty) Update(ctx context.Context, g func(store.Tx) error) error {
 	if err := f.err(); err != nil {
 		return err
+	}
+	if f.full.Load() {
+		return fmt.Errorf("disk full: %w", store.ErrUnavailable)
 	}
 	return f.Store.Update(ctx, g)
 }
@@ -253,6 +257,28 @@ func TestTroubleIsBrief(t *testing.T) {
 	lines := strings.Count(buf.String(), "the store is unavailable")
 	if most := 2 + int(time.Since(begin).Seconds()); lines < 1 || lines > most {
 		t.Errorf("%d lines about 200 refusals, want at most %d", lines, most)
+	}
+}
+
+// TestReadingFromFullDisk: who catches up acknowledges, which cannot be kept now, and
+// gets the log all the same.
+func TestReadingFromFullDisk(t *testing.T) {
+	var f *faulty
+	s := start(t, func(c *component.Config) {
+		f = &faulty{Store: c.Store}
+		c.Store = f
+	})
+	j, r := pair(t, s)
+	sent, err := j.sendText(balcony, "read this")
+	j.must(err)
+	f.full.Store(true)
+	var page stanza.Log
+	r.must(r.get(balcony, &stanza.LogQuery{Device: r.id, After: sent.Seq - 1, Ack: sent.Seq}, &page))
+	if len(page.Entries) != 1 || page.Entries[0].Seq != sent.Seq {
+		t.Errorf("the log: %+v", page)
+	}
+	if s.Stats().StoreFailing.IsZero() {
+		t.Error("nobody knows that the disk is full")
 	}
 }
 

@@ -183,7 +183,9 @@ func getLog(s *Service, r *request) (stanza.Payload, error) {
 	}
 	// An ack that says nothing new costs no transaction.
 	if in.Ack != 0 && read.device != "" && (in.Ack > read.acked || s.now().Sub(read.seen) > ackAge) {
-		if err := s.noteAck(r.ctx, read.row, r.from.bare, read.device, in.Ack); err != nil {
+		err := s.noteAck(r.ctx, read.row, r.from.bare, read.device, in.Ack)
+		// A full disk can be read: whoever catches up acknowledges again.
+		if err != nil && !inTrouble(err) && !errors.Is(err, store.ErrUnknownOutcome) {
 			return nil, err
 		}
 	}
