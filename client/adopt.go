@@ -24,6 +24,9 @@ import (
 //	go c.RunSession(ctx, session)
 //	session.Serve(c.Handler(mux))
 func (c *Client) RunSession(ctx context.Context, s *xmpp.Session) error {
+	if err := c.alive(); err != nil {
+		return err
+	}
 	local := s.LocalAddr()
 	if local.Bare().String() != c.account {
 		return fmt.Errorf("client: the session is %s's, the client is %s's", local.Bare(), c.account)

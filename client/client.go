@@ -24,9 +24,6 @@ import (
 	"github.com/lockstep-im/lockstep/stanza"
 )
 
-// ErrClosed is returned by everything after [Client.Close].
-var ErrClosed = errors.New("client: closed")
-
 // Client is one device of one account in end-to-end encrypted groups. Make it
 // with [New], set handlers, and call [Client.Run]. All methods may be called
 // from any goroutine, and from handlers.
@@ -37,7 +34,7 @@ type Client struct {
 	domain         string
 	jid            jid.JID // bare
 	resource       string
-	store          store.Store
+	store          *gate
 	ownStore       bool
 	device         DeviceID
 	suite          mls.CipherSuite
@@ -51,9 +48,10 @@ type Client struct {
 	retryNow       chan struct{}
 
 	// life ends with Close.
-	life context.Context
-	end  context.CancelFunc
-	wg   sync.WaitGroup
+	life   context.Context
+	end    context.CancelFunc
+	ending sync.Mutex // between end and what joins wg
+	wg     sync.WaitGroup
 
 	mu        sync.Mutex
 	link      link
@@ -133,7 +131,7 @@ func New(cfg Config) (*Client, error) {
 
 func (c *Client) openStore() error {
 	if c.cfg.Store != nil {
-		c.store = c.cfg.Store
+		c.store = &gate{Store: c.cfg.Store}
 		if c.store.Account() != c.account {
 			return fmt.Errorf("client: the store belongs to %q, not to %q", c.store.Account(), c.account)
 		}
@@ -150,14 +148,15 @@ func (c *Client) openStore() error {
 	if err != nil {
 		return err
 	}
-	c.store, c.ownStore = s, true
+	c.ownStore = true
+	c.store = &gate{Store: s}
 	if c.cfg.StoreKey != nil {
 		enc, err := store.Encrypt(s, c.cfg.StoreKey)
 		if err != nil {
 			s.Close()
 			return err
 		}
-		c.store = enc
+		c.store = &gate{Store: enc}
 	}
 	return nil
 }
@@ -293,11 +292,7 @@ func (c *Client) begin() error {
 	for _, g := range c.groups {
 		g.out.resume()
 	}
-	c.wg.Add(1)
-	go func() {
-		defer c.wg.Done()
-		c.maintain(c.life)
-	}()
+	c.spawn(func() { c.maintain(c.life) })
 	return nil
 }
 
@@ -319,7 +314,7 @@ func (c *Client) Close() error {
 	l := c.link
 	groups := slices.Collect(maps.Values(c.groups))
 	c.mu.Unlock()
-	c.end()
+	c.stopSpawning()
 	if l != nil {
 		l.drop(ErrClosed)
 	}
@@ -331,6 +326,7 @@ func (c *Client) Close() error {
 	for _, g := range groups {
 		errs = append(errs, g.close())
 	}
+	c.store.shut()
 	if c.ownStore {
 		errs = append(errs, c.store.Close())
 	}
@@ -426,6 +422,9 @@ func (c *Client) startIQ(ctx context.Context, typ, to string, payload []byte) (w
 	answer := c.iqs.start(ctx, l, typ, to, payload)
 	return func(fn func(el stanza.Element) error) error {
 		raw, err := answer()
+		if err != nil && c.alive() != nil {
+			return fmt.Errorf("%w: %w", ErrClosed, err)
+		}
 		if typ == "get" && errors.Is(err, errRestarted) {
 			// Asking changes nothing, so that it may be done again.
 			raw, err = c.iqs.request(ctx, l, typ, to, payload)

@@ -46,6 +46,7 @@ func (c *Client) pause(ctx context.Context, host string, d time.Duration) {
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
+	case <-c.life.Done():
 	case <-t.C:
 	case <-c.returns.of(host):
 		c.sleep(ctx, min(d, rand.N(spread)))

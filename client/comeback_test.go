@@ -120,12 +120,34 @@ func TestEntriesThrownAway(t *testing.T) {
 	ok(t, rg.Sync(ctxShort(t)))
 	rg.SetRejoining(true)
 	must(jg.Send(ctxShort(t), "parting is such sweet sorrow"))(t)
-	if err := rg.Sync(ctxShort(t)); err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Sync: %v", err)
+	if err := rg.CatchUp(ctxShort(t)); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("CatchUp: %v", err)
 	}
 	rg.SetRejoining(false)
 	ok(t, rg.Sync(ctxShort(t)))
 	romeo.hears("parting is such sweet sorrow")
+}
+
+// TestSyncComesBack synchronises a group whose state is given up: it is there again
+// when that ends.
+func TestSyncComesBack(t *testing.T) {
+	w := newWorld(t)
+	_, romeo, jg, rg := pair(t, w)
+	w.server.Fault(loopback.Rule{Action: loopback.Delay, Delay: 200 * time.Millisecond, Kind: loopback.C2S, Dir: loopback.In, Peer: "romeo@" + domain,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<group-info ") }})
+	for range 2 {
+		rg.Lose("it is morning")
+		ok(t, rg.Sync(ctxShort(t)))
+		if !rg.Joined() {
+			t.Fatal("synchronised, and not in the group")
+		}
+	}
+	sameEpoch(t, jg, rg)
+	ok(t, jg.Remove(ctxShort(t), "romeo@"+domain))
+	romeo.until("the removal", func() bool { return !rg.Joined() })
+	if err := rg.Sync(ctxShort(t)); !errors.Is(err, client.ErrNotMember) {
+		t.Errorf("Sync of who was removed: %v", err)
+	}
 }
 
 // brittle is a store whose writes fail when told to.

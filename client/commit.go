@@ -188,9 +188,9 @@ func (g *Group) commitWhen(ctx context.Context, usable func(context.Context) err
 		if err := usable(ctx); err != nil {
 			return err
 		}
-		if g.stuck != nil {
+		if err := g.stuck(); err != nil {
 			g.mu.Unlock()
-			return g.stuck
+			return err
 		}
 		own := g.pend
 		fresh := own == nil

@@ -254,7 +254,7 @@ func (c *Client) homeService(ctx context.Context) (string, error) {
 	c.mu.Unlock()
 	if home != "" {
 		if c.cfg.Service != "" {
-			c.wg.Go(func() { c.advertise(ctx, home) })
+			c.spawn(func() { c.advertise(ctx, home) })
 		}
 		return home, nil
 	}

@@ -36,6 +36,10 @@ func (c *Client) Doctor(ctx context.Context) []Finding {
 		}
 		out = append(out, Finding{name, ok, fmt.Sprintf(format, args...), hint})
 	}
+	if err := c.alive(); err != nil {
+		add("client", false, "make a new client with New", "the client has been closed")
+		return out
+	}
 	c.doctorStore(add)
 	c.doctorCredential(add)
 	l, _ := c.currentLink()
@@ -173,7 +177,7 @@ func (c *Client) doctorGroups(ctx context.Context, add finder) {
 	for _, g := range c.Groups() {
 		name := "group " + g.jid
 		g.mu.Lock()
-		stuck, seq, status, reason := g.stuck, g.meta.Seq, g.meta.Status, g.meta.Reason
+		stuck, seq, status, reason := g.stuck(), g.meta.Seq, g.meta.Status, g.meta.Reason
 		waiting := len(g.outbox)
 		g.mu.Unlock()
 		switch {

@@ -35,6 +35,9 @@ func (g *Group) Lose(reason string) {
 	g.update(func(r *received) { g.mustRejoin(reason, r) })
 }
 
+// CatchUp is what a synchronisation does for one group.
+func (g *Group) CatchUp(ctx context.Context) error { return g.catchUp(ctx, 0) }
+
 // SetRejoining makes a group throw away what comes, as while it is rejoined.
 func (g *Group) SetRejoining(on bool) {
 	g.mu.Lock()

@@ -127,6 +127,9 @@ func (f *File) sharing() *stanza.FileSharing {
 // can be sent to any number of groups with [Group.SendFile]. progress, if not
 // nil, is told how much of how much has been sent, in bytes.
 func (c *Client) Upload(ctx context.Context, name, mediaType string, r io.Reader, progress func(done, total int64)) (*File, error) {
+	if err := c.alive(); err != nil {
+		return nil, err
+	}
 	plain, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("client: reading the file: %w", err)
@@ -279,6 +282,9 @@ func (p *progressReader) Read(b []byte) (int, error) {
 // tells it the client's IP address. limit is the most bytes to take, 0 for
 // 256 MiB.
 func (c *Client) Download(ctx context.Context, f *File, limit int64, progress func(done, total int64)) ([]byte, error) {
+	if err := c.alive(); err != nil {
+		return nil, err
+	}
 	if f.cipher != stanza.CipherAES256GCM {
 		return nil, fmt.Errorf("client: the file is encrypted with %q, which this client does not know", f.cipher)
 	}

@@ -73,7 +73,6 @@ type Group struct {
 	succeeding   bool        // a goroutine goes on with a reinitialisation
 	proposals    *time.Timer // to commit what others proposed
 	okAt         [2]uint64   // epoch+1 and version of trust for which sending was permitted
-	stuck        error       // the log has a commit that must not be followed
 	rollbackTold bool
 }
 
@@ -109,6 +108,7 @@ type groupMeta struct {
 	Ender   bool        `json:"ender,omitempty"`   // this device has ended the group by a ReInit and continues it
 	SkipTo  uint64      `json:"skip-to,omitempty"` // entries up to here are those of somebody else's epochs: only their chain counts
 	Vouched string      `json:"vouched,omitempty"` // fingerprint of the new key that the group has been told
+	Stuck   *StuckError `json:"stuck,omitempty"`   // the log has a commit that must not be followed
 	Renew   time.Time   `json:"renew,omitzero"`    // when the own keys are to be changed; zero: as usual
 }
 
@@ -234,8 +234,12 @@ func (g *Group) until(ctx context.Context, cond func() bool) error {
 	return nil
 }
 
-// load reads the secrets. Called with the lock held.
+// load reads the secrets. Called with the lock held. Its error is ErrClosed after
+// Close, also if they are there.
 func (g *Group) load() error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	if err := g.b.failed(); err != nil {
 		g.unload()
 	}
@@ -553,5 +557,59 @@ func (g *Group) Policy() (groupdata.Policy, error) {
 	return st.Roles.Policy, nil
 }
 
-// Sync returns when this device has processed the log as far as it goes now.
-func (g *Group) Sync(ctx context.Context) error { return g.catchUp(ctx, 0) }
+// StuckError says that the log of a group has a commit against the group's own
+// rules, which no honest member follows: nothing can be sent, and what comes behind
+// it cannot be read. [Misbehaved] has the evidence; [Group.Rejoin] is the way out.
+type StuckError struct {
+	Group  string `json:"group"`
+	Seq    uint64 `json:"seq"` // the entry that is not followed
+	Reason string `json:"reason"`
+}
+
+func (e *StuckError) Error() string {
+	return fmt.Sprintf("client: %s is stuck before entry %d, a commit against the group's rules (%s): see Group.Rejoin", e.Group, e.Seq, e.Reason)
+}
+
+// stuck is the reason why nothing can be done, nil if there is none. Called with
+// the lock held.
+func (g *Group) stuck() error {
+	if g.meta.Stuck == nil {
+		return nil
+	}
+	return g.meta.Stuck
+}
+
+// Sync returns when this device has processed the log as far as it goes now. If it
+// must come back into the group for that, Sync does it, or waits for it. The error
+// is ErrNotMember when the device is not in the group, and a [*StuckError] when it
+// does not follow the log any more.
+func (g *Group) Sync(ctx context.Context) error {
+	for {
+		err := g.catchUp(ctx, 0)
+		g.mu.Lock()
+		if g.rejoining {
+			if err = g.until(ctx, func() bool { return !g.rejoining }); err != nil {
+				g.mu.Unlock()
+				return fmt.Errorf("client: coming back into %s: %w", g.jid, err)
+			}
+			g.mu.Unlock()
+			continue
+		}
+		status, stuck := g.meta.Status, g.stuck()
+		g.mu.Unlock()
+		switch {
+		case g.c.alive() != nil:
+			return ErrClosed
+		case status == statusLost:
+			if err := g.rejoin(ctx); err != nil {
+				return fmt.Errorf("client: coming back into %s: %w", g.jid, err)
+			}
+		case err != nil:
+			return err
+		case status != statusJoined:
+			return ErrNotMember
+		default:
+			return stuck
+		}
+	}
+}

@@ -217,7 +217,7 @@ func (g *Group) changedBy(ch *mls.Change, e *entry, r *received, next *mls.Group
 		}
 	}
 	g.setState(next)
-	g.stuck = nil
+	g.meta.Stuck = nil
 	if changed.Added != nil || changed.Removed != nil {
 		r.put(g, changed, e.seq, e.stamp)
 	}
@@ -266,6 +266,11 @@ func (g *Group) noteKey(m mls.Member, e *entry, r *received) Who {
 // badHandshake is a proposal or commit that the log has and this client cannot
 // or must not follow.
 func (g *Group) badHandshake(e *entry, r *received, err error) {
+	if g.meta.Stuck != nil {
+		// Of an epoch that this device has not followed into. Were that a reason to
+		// come back, a second commit would make it accept the first.
+		return
+	}
 	ev := Evidence{Seq: e.seq, Epoch: e.epoch, Message: e.bytes, Member: g.senderOf(e.bytes)}
 	r.put(g, &Misbehaved{
 		Reason:   fmt.Sprintf("the log has a %s that the delivery service should have refused: %v", e.kind, err),
@@ -279,7 +284,7 @@ func (g *Group) badHandshake(e *entry, r *received, err error) {
 	if errors.As(err, &rule) {
 		// Against the group's own rules: no honest member follows. Coming back
 		// would mean to accept it.
-		g.stuck = fmt.Errorf("client: %s is stuck before entry %d, a commit against the group's rules (%w): see Group.Rejoin", g.jid, e.seq, err)
+		g.meta.Stuck = &StuckError{Group: g.jid, Seq: e.seq, Reason: rule.Error()}
 		return
 	}
 	g.mustRejoin(fmt.Sprintf("entry %d cannot be processed: %v", e.seq, err), r)

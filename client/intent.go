@@ -112,20 +112,17 @@ func (g *Group) loadIntents() error {
 func (g *Group) redoIntents() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.unfinished) == 0 || g.redoing || !g.fresh || g.meta.Status != statusJoined || g.c.life.Err() != nil {
+	if len(g.unfinished) == 0 || g.redoing || !g.fresh || g.meta.Status != statusJoined {
 		return
 	}
-	g.redoing = true
-	g.c.wg.Add(1)
-	go func() {
-		defer g.c.wg.Done()
+	g.redoing = g.c.spawn(func() {
 		for g.redoNext() {
 		}
 		g.mu.Lock()
 		g.redoing = false
 		g.signal()
 		g.mu.Unlock()
-	}()
+	})
 }
 
 // redoNext makes one change, unless a commit of it that is under way does.

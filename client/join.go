@@ -74,14 +74,12 @@ func (c *Client) welcomeCame(from string, w *stanza.Welcome) {
 	}
 	_, ctx := c.currentLink()
 	copied := *w
-	c.wg.Add(1)
-	go func() {
-		defer c.wg.Done()
+	c.spawn(func() {
 		if err := c.takeWelcome(ctx, source, &copied, false); err != nil {
 			c.noteError(err)
 			c.again(domainOf(group))
 		}
-	}()
+	})
 }
 
 // takeWelcome asks the policy and joins. listed says that the service has it
@@ -177,6 +175,9 @@ func (c *Client) findInvitation(group string) (string, *invitation, error) {
 
 // Accept joins a group that an [Invited] event told of.
 func (c *Client) Accept(ctx context.Context, group string) (*Group, error) {
+	if err := c.alive(); err != nil {
+		return nil, err
+	}
 	key, inv, err := c.findInvitation(group)
 	if err != nil {
 		return nil, err
@@ -194,6 +195,9 @@ func (c *Client) Accept(ctx context.Context, group string) (*Group, error) {
 // Decline refuses an invitation: this device's leaf, which the inviter's commit
 // has made, is taken out again by joining and leaving.
 func (c *Client) Decline(ctx context.Context, group string) error {
+	if err := c.alive(); err != nil {
+		return err
+	}
 	key, inv, err := c.findInvitation(group)
 	if err != nil {
 		return err
@@ -352,7 +356,7 @@ func (g *Group) enter(st *mls.Group, seq uint64, chain stanza.Hash, r *received)
 	g.meta.Reason, g.meta.Leaving, g.meta.Ender, g.meta.SkipTo, g.meta.Renew = "", false, false, 0, time.Time{}
 	g.meta.Sent, g.meta.Updated = 0, g.c.cfg.clock().UTC()
 	g.setState(st)
-	g.loaded, g.fresh, g.stuck = true, false, nil
+	g.loaded, g.fresh, g.meta.Stuck = true, false, nil
 	if g.pend != nil {
 		g.pend.resolve(outcomeLost, nil)
 	}

@@ -448,7 +448,7 @@ func (s *stockKeeper) published(c *Client, done []*stockedPackage) error {
 // replenishSoon publishes what is missing, in the background and not at the same
 // moment as other devices.
 func (c *Client) replenishSoon() {
-	c.wg.Go(func() {
+	c.spawn(func() {
 		c.sleep(c.life, rand.N(2*time.Second))
 		if !c.waitLink(c.life) {
 			return

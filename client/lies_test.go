@@ -5,6 +5,7 @@ package client_test
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -374,6 +375,27 @@ func TestLawlessCommit(t *testing.T) {
 	if _, err := g.Send(contextFor(t, 3*time.Second), "hello"); err == nil {
 		t.Error("juliet went on in a group that she must not follow")
 	}
+	// Nor after a second commit, which she cannot read, and a restart.
+	seq := g.Seq()
+	if err := mg.Rename(ctxShort(t), "Mallory's"); err != nil {
+		t.Logf("mallory's own client says: %v", err)
+	}
+	juliet.until("the second commit", func() bool { return g.Seq() > seq })
+	juliet.stop()
+	jcfg := juliet.cfg
+	jcfg.Store = memoryCopy(jcfg.Store)
+	juliet = w.start("juliet", jcfg)
+	g = juliet.group(g.JID())
+	var stuck *client.StuckError
+	if err := g.Sync(ctxShort(t)); !errors.As(err, &stuck) || stuck.Group != g.JID() {
+		t.Errorf("Sync: %v", err)
+	}
+	if _, err := g.Send(ctxShort(t), "hello"); !errors.As(err, &stuck) {
+		t.Errorf("Send: %v", err)
+	}
+	ok(t, g.Rejoin(ctxShort(t))) // a person has looked at it
+	must(g.Send(ctxShort(t), "so be it"))(t)
+	mallory.hears("so be it")
 }
 
 // TestBrokenGroup describes a group so that no device can come into it: the new

@@ -81,7 +81,7 @@ func (c *Client) maintain(ctx context.Context) {
 func (g *Group) updateDue() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.meta.Status != statusJoined || g.stuck != nil || g.between() {
+	if g.meta.Status != statusJoined || g.stuck() != nil || g.between() {
 		return false
 	}
 	if !g.meta.Renew.IsZero() && !g.c.cfg.clock().Before(g.meta.Renew) || g.load() == nil && g.outdated() != nil {
@@ -125,7 +125,7 @@ func (g *Group) renewSoon() {
 	g.mu.Lock()
 	wait := g.meta.Renew.Sub(g.c.cfg.clock())
 	g.mu.Unlock()
-	g.c.wg.Go(func() {
+	g.c.spawn(func() {
 		g.c.sleep(g.c.life, wait)
 		g.mu.Lock()
 		due := !g.meta.Renew.IsZero()
@@ -148,7 +148,7 @@ func (g *Group) renewSoon() {
 func (g *Group) considerProposals() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.load() != nil || g.state == nil || !g.fresh || g.meta.Status != statusJoined || g.meta.Leaving || g.proposals != nil || g.stuck != nil || g.between() {
+	if g.load() != nil || g.state == nil || !g.fresh || g.meta.Status != statusJoined || g.meta.Leaving || g.proposals != nil || g.stuck() != nil || g.between() {
 		return
 	}
 	pending := g.state.PendingProposals()

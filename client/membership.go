@@ -37,6 +37,9 @@ type GroupOptions struct {
 // CreateGroup makes a group with this device as its only member and this
 // account as its owner. name is for people and may be empty.
 func (c *Client) CreateGroup(ctx context.Context, name string, o *GroupOptions) (*Group, error) {
+	if err := c.alive(); err != nil {
+		return nil, err
+	}
 	if o == nil {
 		o = &GroupOptions{}
 	}
@@ -268,6 +271,9 @@ func (g *Group) Destroy(ctx context.Context, reason, alternate string) error {
 
 // Remove takes accounts, with all their devices, out of the group.
 func (g *Group) Remove(ctx context.Context, accounts ...string) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	var who []string
 	for _, a := range accounts {
 		j, err := bareJID(a)
@@ -316,6 +322,9 @@ func (g *Group) buildRemove(accounts []string) (*mls.CommitOptions, error) {
 
 // RemoveDevice takes one device of an account out of the group.
 func (g *Group) RemoveDevice(ctx context.Context, account string, device DeviceID) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	account, err := bareJID(account)
 	if err != nil {
 		return err
@@ -352,6 +361,9 @@ func setRoles(o *mls.CommitOptions, roles *groupdata.Roles) error {
 // SetRole changes what an account may do. Outcast bans it: its devices are
 // removed in the same commit.
 func (g *Group) SetRole(ctx context.Context, account string, role Role) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	account, err := bareJID(account)
 	if err != nil {
 		return err
@@ -383,6 +395,9 @@ func (g *Group) buildSetRole(account string, role Role) (*mls.CommitOptions, err
 
 // SetPolicy changes the rules that are not about one account; only owners can.
 func (g *Group) SetPolicy(ctx context.Context, p groupdata.Policy) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	return g.do(ctx, &intent{Op: opSetPolicy, Policy: &p})
 }
 

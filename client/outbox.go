@@ -99,7 +99,7 @@ func backoff(n int) time.Duration {
 	return min(250*time.Millisecond<<min(n, 8), 30*time.Second)
 }
 
-// sleep waits, and no longer than ctx.
+// sleep waits, and no longer than ctx, or until Close.
 func (c *Client) sleep(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
@@ -108,13 +108,14 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) {
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
+	case <-c.life.Done():
 	case <-t.C:
 	}
 }
 
-// waitLink waits for a connection.
+// waitLink waits for a connection. It reports false when ctx ends, or with Close.
 func (c *Client) waitLink(ctx context.Context) bool {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && c.alive() == nil {
 		if l, _ := c.currentLink(); l != nil {
 			return true
 		}

@@ -33,17 +33,11 @@ const flyingIdle = time.Second
 // pump brings what is in the outbox to the service, unless that is being done.
 // Called with the lock held.
 func (g *Group) pump() {
-	switch {
-	case g.sending:
+	if g.sending {
 		g.signal()
-	case g.c.life.Err() == nil:
-		g.sending = true
-		g.c.wg.Add(1)
-		go func() {
-			defer g.c.wg.Done()
-			g.bringOut(g.c.life)
-		}()
+		return
 	}
+	g.sending = g.c.spawn(func() { g.bringOut(g.c.life) })
 }
 
 // resend takes up what an earlier run or connection has left in the outbox.
@@ -130,9 +124,7 @@ func (g *Group) launch(ctx context.Context, m *outMessage) {
 	req, ref := m.request(), m.ref
 	g.mu.Unlock()
 	answer := g.c.start(ctx, "set", g.jid, &req)
-	g.c.wg.Add(1)
-	go func() {
-		defer g.c.wg.Done()
+	settle := func() {
 		var acc stanza.Accepted
 		err := answer(&acc)
 		g.c.fail("submitted")
@@ -150,7 +142,10 @@ func (g *Group) launch(ctx context.Context, m *outMessage) {
 			m.trouble = err
 		}
 		g.signal()
-	}()
+	}
+	if !g.c.spawn(settle) {
+		settle() // the link is gone: there is nothing to wait for
+	}
 }
 
 func (m *outMessage) request() stanza.Send {

@@ -157,6 +157,9 @@ func (c *Client) isOwn(fp string) bool {
 // could not be told at once is told later, also after a restart. A device whose key
 // is in a Certificate gets a new one by a new Certificate.
 func (c *Client) RotateSignatureKey(ctx context.Context) error {
+	if err := c.alive(); err != nil {
+		return err
+	}
 	if c.cfg.Certificate != nil {
 		return errors.New("client: the signature key is that of Certificate: configure another one and start anew")
 	}

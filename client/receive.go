@@ -73,15 +73,9 @@ func (g *Group) arrived(e *entry) {
 }
 
 func (g *Group) workLocked() {
-	if g.working || g.c.life.Err() != nil {
-		return
+	if !g.working {
+		g.working = g.c.spawn(g.work)
 	}
-	g.working = true
-	g.c.wg.Add(1)
-	go func() {
-		defer g.c.wg.Done()
-		g.work()
-	}()
 }
 
 // work processes what has arrived until nothing more is in order.
@@ -89,9 +83,9 @@ func (g *Group) work() {
 	for {
 		g.mu.Lock()
 		more := false
-		if err := g.load(); err != nil {
+		if err := g.load(); err != nil && g.c.alive() == nil {
 			g.c.log.Error("loading a group", "group", g.jid, "error", err)
-		} else {
+		} else if err == nil {
 			more = g.step()
 		}
 		if !more {
@@ -213,13 +207,11 @@ func (g *Group) eventOp(ev Event, seq uint64, at time.Time) (item, store.Op) {
 // deliverAfter hands an item over once its row is durable.
 func (g *Group) deliverAfter(ticket uint64, items ...item) {
 	b := g.b
-	g.c.wg.Add(1)
-	go func() {
-		defer g.c.wg.Done()
+	g.c.spawn(func() {
 		if b.flush(ticket) == nil {
 			g.out.push(items...)
 		}
-	}()
+	})
 }
 
 // First bytes of inbox rows.

@@ -67,6 +67,9 @@ func (c *Client) reconcile(ctx context.Context, it stanza.GroupItem) error {
 // Join joins a group from outside: one that is open, or one that this account
 // is a member of with another device.
 func (c *Client) Join(ctx context.Context, group string) (*Group, error) {
+	if err := c.alive(); err != nil {
+		return nil, err
+	}
 	j, err := bareJID(group)
 	if err != nil {
 		return nil, err
@@ -85,6 +88,9 @@ func (c *Client) Join(ctx context.Context, group string) (*Group, error) {
 // out when the log has a commit that this client refuses to follow, once a
 // person has looked at the evidence.
 func (g *Group) Rejoin(ctx context.Context) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	status := g.meta.Status
 	g.mu.Unlock()
@@ -100,9 +106,7 @@ func (g *Group) Rejoin(ctx context.Context) error {
 
 // rejoinSoon comes back in the background, until it works.
 func (c *Client) rejoinSoon(g *Group) {
-	c.wg.Add(1)
-	go func() {
-		defer c.wg.Done()
+	c.spawn(func() {
 		for lost := 1; c.life.Err() == nil && g.statusNow() == statusLost; lost++ {
 			if !c.waitLink(c.life) {
 				return
@@ -114,7 +118,7 @@ func (c *Client) rejoinSoon(g *Group) {
 			c.noteError(err)
 			c.pause(c.life, g.host, backoff(lost)+rand.N(backoff(lost)))
 		}
-	}()
+	})
 }
 
 func (g *Group) rejoin(ctx context.Context) error {
@@ -129,6 +133,7 @@ func (g *Group) rejoin(ctx context.Context) error {
 	defer func() {
 		g.mu.Lock()
 		g.rejoining = false
+		g.signal()
 		g.mu.Unlock()
 	}()
 	_, err := g.c.joinExternally(ctx, g.jid, reason)

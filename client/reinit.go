@@ -87,6 +87,9 @@ func (g *Group) CipherSuite() mls.CipherSuite {
 // suites sign differently every device has another key in the new group, a
 // [KeyChanged] event tells of each, and verified ones have to be compared again.
 func (g *Group) ReInit(ctx context.Context, suite mls.CipherSuite) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	return g.do(ctx, &intent{Op: opReInit, Suite: suite})
 }
 
@@ -230,18 +233,15 @@ func (g *Group) loadBetween() error {
 func (g *Group) considerReInit() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.between() || g.succeeding || !g.fresh || g.meta.Status != statusJoined || g.c.life.Err() != nil {
+	if !g.between() || g.succeeding || !g.fresh || g.meta.Status != statusJoined {
 		return
 	}
-	g.succeeding = true
-	g.c.wg.Add(1)
-	go func() {
-		defer g.c.wg.Done()
+	g.succeeding = g.c.spawn(func() {
 		g.succeed(g.c.life)
 		g.mu.Lock()
 		g.succeeding = false
 		g.mu.Unlock()
-	}()
+	})
 }
 
 // succeed does this device's part until the group has gone on.

@@ -52,6 +52,9 @@ type AbuseReport struct {
 // ReportAbuse tells the operator of the group's delivery service that somebody
 // misbehaves.
 func (g *Group) ReportAbuse(ctx context.Context, a AbuseReport) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	req := &stanza.Report{Kind: stanza.ReportAbuse, User: a.User, Reason: a.Reason, Text: a.Text, Seq: a.Seq}
 	if req.Reason == "" {
 		req.Reason = ReasonAbuse
@@ -87,6 +90,9 @@ func (g *Group) ReportAbuse(ctx context.Context, a AbuseReport) error {
 // that should have been refused. It sends the event's evidence, which is what the
 // service has seen already, and no plaintext. text may be empty.
 func (g *Group) ReportEvidence(ctx context.Context, e Event, text string) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	if e.Meta().Group != g.jid {
 		return errors.New("client: the event is about another group")
 	}

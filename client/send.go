@@ -124,6 +124,9 @@ func (g *Group) Post(ctx context.Context, text string) (*Posted, error) {
 // SendContent sends payload elements as they are: complete XML elements with
 // their namespaces declared, in place of a body or beside one.
 func (g *Group) SendContent(ctx context.Context, xml []byte) (*Sent, error) {
+	if err := g.c.alive(); err != nil {
+		return nil, err
+	}
 	if err := checkContent(xml); err != nil {
 		return nil, err
 	}
@@ -169,6 +172,9 @@ func (g *Group) MarkDisplayed(ctx context.Context, m *Message) error {
 // (XEP-0085): "active", "composing", "paused", "inactive" or "gone". It is not
 // kept, and a failure is only worth knowing.
 func (g *Group) SetChatState(ctx context.Context, state string) error {
+	if err := g.c.alive(); err != nil {
+		return err
+	}
 	s := stanza.ChatState(state)
 	switch s {
 	case stanza.StateActive, stanza.StateComposing, stanza.StatePaused, stanza.StateInactive, stanza.StateGone:
@@ -243,8 +249,8 @@ func (g *Group) usableWhen(ctx context.Context, cond func() bool) error {
 // permitted checks the group's rules and the trust policy before anything is
 // sealed. Called with the lock held.
 func (g *Group) permitted() error {
-	if g.stuck != nil {
-		return g.stuck
+	if err := g.stuck(); err != nil {
+		return err
 	}
 	st, err := g.agreed()
 	if err != nil {

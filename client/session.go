@@ -68,11 +68,7 @@ func (c *Client) linkUp(ctx context.Context, l link, dialled bool) {
 		}
 	}
 	c.log.Info("connected", "jid", l.local().String())
-	c.wg.Add(1)
-	go func() {
-		defer c.wg.Done()
-		c.startServices(linkCtx)
-	}()
+	c.spawn(func() { c.startServices(linkCtx) })
 }
 
 func (c *Client) online(ctx context.Context, l *dialledLink) { c.linkUp(ctx, l, true) }
@@ -166,11 +162,7 @@ func (c *Client) ensureService(host string) *service {
 	s := &service{c: c, jid: host, link: c.link, kick: make(chan struct{}, 1)}
 	c.services[host] = s
 	ctx := c.linkCtx
-	c.wg.Add(1)
-	go func() {
-		defer c.wg.Done()
-		s.run(ctx)
-	}()
+	c.spawn(func() { s.run(ctx) })
 	return s
 }
 

@@ -22,18 +22,15 @@ import (
 func (g *Group) settle(own *pendingOwn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if own.settling || own.outcome != outcomeOpen || g.c.life.Err() != nil {
+	if own.settling || own.outcome != outcomeOpen {
 		return
 	}
-	own.settling = true
-	g.c.wg.Add(1)
-	go func() {
-		defer g.c.wg.Done()
+	own.settling = g.c.spawn(func() {
 		g.submitCommit(g.c.life, own)
 		g.mu.Lock()
 		own.settling = false
 		g.mu.Unlock()
-	}()
+	})
 }
 
 // settlePending takes up a commit that an earlier run has left.

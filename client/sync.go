@@ -42,13 +42,8 @@ func (g *Group) fetchSoon() {
 // fetch that will have seen everything up to now.
 func (g *Group) fetchLocked() uint64 {
 	g.fetchWant++
-	if !g.fetching && g.c.life.Err() == nil {
-		g.fetching = true
-		g.c.wg.Add(1)
-		go func() {
-			defer g.c.wg.Done()
-			g.fetchLoop()
-		}()
+	if !g.fetching {
+		g.fetching = g.c.spawn(g.fetchLoop)
 	}
 	return g.fetchWant
 }

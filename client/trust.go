@@ -362,6 +362,9 @@ func (c *Client) Keys(account string) []Key {
 // SetTrust records what a person decided about a key, by its fingerprint in
 // any grouping. The key need not have been seen yet.
 func (c *Client) SetTrust(ctx context.Context, account, fingerprint string, t Trust) error {
+	if err := c.alive(); err != nil {
+		return err
+	}
 	account, err := bareJID(account)
 	if err != nil {
 		return err
@@ -396,6 +399,9 @@ func (c *Client) Fingerprint() string {
 // takes the keys of the devices that share a group with this one, and of the
 // own account.
 func (c *Client) SafetyNumber(account string) (string, error) {
+	if err := c.alive(); err != nil {
+		return "", err
+	}
 	account, err := bareJID(account)
 	if err != nil {
 		return "", err
@@ -505,6 +511,9 @@ func ParseTrustURI(uri string) (account string, trust, distrust []string, err er
 // ApplyURI takes over what a scanned [TrustURI] says, as a decision of the
 // user.
 func (c *Client) ApplyURI(ctx context.Context, uri string) (account string, err error) {
+	if err := c.alive(); err != nil {
+		return "", err
+	}
 	account, trust, distrust, err := ParseTrustURI(uri)
 	if err != nil {
 		return "", err
