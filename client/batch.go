@@ -20,7 +20,8 @@ import (
 // messages share one sync. Operations on the same row replace each other: of
 // the two hundred ratchet states of a page, one is written.
 type batch struct {
-	store store.Store
+	store  store.Store
+	onFail func() // told once, on a goroutine of its own
 
 	mu      sync.Mutex
 	ops     []store.Op
@@ -36,8 +37,8 @@ type batch struct {
 // the store, and must be thrown away.
 var errStoreFailed = errors.New("client: the store failed")
 
-func newBatch(s store.Store) *batch {
-	b := &batch{store: s, index: make(map[string]int)}
+func newBatch(s store.Store, onFail func()) *batch {
+	b := &batch{store: s, onFail: onFail, index: make(map[string]int)}
 	b.wrote.L = &b.mu
 	return b
 }
@@ -95,6 +96,7 @@ func (b *batch) write() {
 	b.writing = false
 	if err != nil {
 		b.err = fmt.Errorf("%w: %w", errStoreFailed, err)
+		go b.onFail()
 	} else {
 		b.written = upTo
 	}

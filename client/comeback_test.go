@@ -5,6 +5,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -192,4 +193,77 @@ func TestStoreFailsUnderAChange(t *testing.T) {
 	must(g.Send(ctxShort(t), "what was lost is found"))(t)
 	romeo.hears("what was lost is found")
 	sameEpoch(t, g, rg)
+}
+
+// failOnce is a store that fails one write, with a received message in it, after
+// some others.
+type failOnce struct {
+	store.Store
+	after  atomic.Int64
+	failed atomic.Bool
+}
+
+func (f *failOnce) Apply(ctx context.Context, ops []store.Op) error {
+	for _, op := range ops {
+		if strings.Contains(op.Key, "/e/") && op.Value != nil {
+			if f.after.Add(-1) == 0 {
+				f.failed.Store(true)
+				return errors.New("no space left on device")
+			}
+			break
+		}
+	}
+	return f.Store.Apply(ctx, ops)
+}
+
+// TestStoreFailsInACatchUp fails one write while a long log is read. What is thrown
+// away with it is read again, and nothing is given up.
+func TestStoreFailsInACatchUp(t *testing.T) {
+	for _, after := range []int64{1, 2, 3} {
+		t.Run(fmt.Sprint(after), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			_, romeo, jg, rg := pair(t, w)
+			romeo.stop()
+			const n = 300
+			fill(t, jg, n)
+			st := &failOnce{Store: memoryCopy(romeo.cfg.Store)}
+			st.after.Store(after)
+			romeo = w.start("romeo", w.config("romeo", st))
+			if !st.failed.Load() {
+				t.Fatal("no write has failed")
+			}
+			if rg, _ := romeo.Group(rg.JID()); rg.Seq() < jg.Seq() {
+				t.Errorf("ready at entry %d of %d", rg.Seq(), jg.Seq())
+			}
+			romeo.until("all messages", func() bool { return len(romeo.messages) == n })
+			romeo.mu.Lock()
+			defer romeo.mu.Unlock()
+			for i, m := range romeo.messages {
+				if i > 0 && m.Seq <= romeo.messages[i-1].Seq {
+					t.Fatalf("entry %d after entry %d", m.Seq, romeo.messages[i-1].Seq)
+				}
+			}
+			if count[*client.Rejoined](romeo)+count[*client.HistoryLost](romeo) > 0 {
+				t.Errorf("the group was given up: %s", romeo.eventNames())
+			}
+		})
+	}
+}
+
+// TestStoreFailsUnderAMessage fails the write of a message that came by itself, and
+// after which nothing comes.
+func TestStoreFailsUnderAMessage(t *testing.T) {
+	w := newWorld(t)
+	st := &failOnce{Store: store.NewMemory("romeo@" + domain)}
+	juliet, romeo := w.join("juliet"), w.start("romeo", w.config("romeo", st))
+	jg := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
+	ok(t, romeo.group(jg.JID()).Sync(ctxShort(t)))
+	st.after.Store(1)
+	must(jg.Send(ctxShort(t), "on a full disk"))(t)
+	romeo.hears("on a full disk")
+	if !st.failed.Load() {
+		t.Error("no write has failed")
+	}
 }

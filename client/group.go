@@ -69,6 +69,7 @@ type Group struct {
 	fetching  bool
 	syncErr   error // how the last fetch ended
 
+	failures     int         // writes that have failed since one went well
 	rejoining    bool        // a rejoin is under way
 	succeeding   bool        // a goroutine goes on with a reinitialisation
 	proposals    *time.Timer // to commit what others proposed
@@ -130,10 +131,10 @@ func (g *Group) row(suffix string) string { return "g/" + g.id + "/" + suffix }
 
 func newGroup(c *Client, jid, id string) *Group {
 	g := &Group{
-		c: c, jid: jid, host: domainOf(jid), id: id, b: newBatch(c.store),
-		byRef: make(map[stanza.Ref]*outMessage), queue: make(map[uint64]*entry), changed: make(chan struct{}), commitSem: make(chan struct{}, 1),
+		c: c, jid: jid, host: domainOf(jid), id: id, byRef: make(map[stanza.Ref]*outMessage), queue: make(map[uint64]*entry), changed: make(chan struct{}), commitSem: make(chan struct{}, 1),
 		accounts: make(map[string]int),
 	}
+	g.b = newBatch(c.store, g.storeFailed)
 	g.meta.JID = jid
 	g.cfg = g.groupConfig()
 	g.out = newDispatcher(c, g)
@@ -304,8 +305,21 @@ func (g *Group) unload() {
 	}
 	g.outbox, g.byRef = nil, make(map[stanza.Ref]*outMessage)
 	g.queue = make(map[uint64]*entry)
-	g.b = newBatch(g.c.store)
+	g.b = newBatch(g.c.store, g.storeFailed)
 	g.signal()
+}
+
+// storeFailed reads the log again after a write has failed, and with it what was
+// thrown away: nothing else might ask for it.
+func (g *Group) storeFailed() {
+	g.c.spawn(func() {
+		g.mu.Lock()
+		g.failures++
+		n := g.failures
+		g.mu.Unlock()
+		g.c.sleep(g.c.life, backoff(n))
+		g.fetchSoon()
+	})
 }
 
 // setState makes st the current state and counts its members.

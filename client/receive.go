@@ -169,6 +169,9 @@ func (g *Group) step() bool {
 		fn()
 	}
 	g.mu.Lock()
+	if err == nil {
+		g.failures = 0
+	}
 	g.signal()
 	return err == nil
 }

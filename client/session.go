@@ -445,7 +445,7 @@ func (c *Client) syncService(ctx context.Context, s *service) (settled bool, err
 // passing reports whether what failed may go well the next time by itself.
 func passing(err error) bool {
 	return err != nil && (unknownOutcome(err) || retryAfter(err) > 0 || errors.Is(err, ErrOffline) || errors.Is(err, ErrClosed) ||
-		errors.Is(err, errThrownAway) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
+		errors.Is(err, errThrownAway) || errors.Is(err, errStoreFailed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
 }
 
 func (c *Client) isHome(host string) bool {

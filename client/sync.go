@@ -115,6 +115,7 @@ func (g *Group) fetch(ctx context.Context) error {
 	var first, head uint64
 	lastTold := time.Now()
 	var ahead *pageQuery // asked for while the page before it is processed
+	var b *batch         // of the state that reads
 	defer func() {
 		if ahead != nil {
 			go ahead.answer(nil)
@@ -125,6 +126,13 @@ func (g *Group) fetch(ctx context.Context) error {
 		if err := g.load(); err != nil {
 			g.mu.Unlock()
 			return err
+		}
+		if pages == 0 {
+			b = g.b
+		} else if g.b != b {
+			// The state is an earlier one now, and what was asked for is not what it needs.
+			g.mu.Unlock()
+			return b.failed()
 		}
 		status := g.meta.Status
 		if pages > 0 && g.frozen() != nil {
@@ -200,7 +208,7 @@ func (g *Group) fetch(ctx context.Context) error {
 		if whole && last < head && !page.Complete {
 			return fmt.Errorf("client: the log of %s ends at %d and says that it goes to %d", g.jid, last, head)
 		}
-		return g.waitProcessed(ctx, last, entered)
+		return g.waitProcessed(ctx, last, entered, b)
 	}
 }
 
@@ -221,10 +229,16 @@ func (g *Group) waitChange(ctx context.Context, changed <-chan struct{}) error {
 var errThrownAway = errors.New("client: the entries were thrown away, the group is being joined again")
 
 // waitProcessed waits for the worker. Whoever has joined anew meanwhile reads anew.
-func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64) error {
+// Its error is that of b, the batch of the state that read, if a write has failed
+// and taken what was processed with it.
+func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64, b *batch) error {
 	for stuck := 0; ; {
 		g.mu.Lock()
-		ok := g.meta.Seq >= seq || g.entered != entered || !g.loaded || g.meta.Status != statusJoined || g.b.failed() != nil || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
+		if err := b.failed(); err != nil {
+			g.mu.Unlock()
+			return err
+		}
+		ok := g.meta.Seq >= seq || g.entered != entered || g.meta.Status != statusJoined || g.frozen() != nil && g.queue[g.meta.Seq+1] == nil
 		at, changed, away := g.meta.Seq, g.changed, g.rejoining
 		if stuck++; g.working || g.queue[at+1] != nil {
 			stuck = 0
@@ -235,7 +249,7 @@ func (g *Group) waitProcessed(ctx context.Context, seq, entered uint64) error {
 		g.mu.Unlock()
 		switch {
 		case ok:
-			return nil
+			return b.flushAll() // the worker may be writing still
 		case away:
 			return errThrownAway
 		case stuck > 2:
