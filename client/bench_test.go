@@ -422,3 +422,31 @@ func weighGroup(t testing.TB, members int) int64 {
 	w.killDS()
 	return (int64(heap()) - int64(before)) / (groups - 1)
 }
+
+// BenchmarkStart is what a group in which nothing has happened adds to the time in
+// which a client comes online.
+func BenchmarkStart(b *testing.B) {
+	const groups = 200
+	w := newWorld(b)
+	cfg := w.config("juliet", nil)
+	cfg.StorePath = filepath.Join(w.dir, "juliet.db")
+	juliet := w.start("juliet", cfg)
+	for range groups {
+		must(juliet.CreateGroup(context.Background(), "", nil))(b)
+	}
+	juliet.stop()
+	start := func() time.Duration {
+		began := time.Now()
+		a := w.start("juliet", cfg)
+		took := time.Since(began)
+		a.stop()
+		return took
+	}
+	start()
+	b.ResetTimer()
+	var took time.Duration
+	for range b.N {
+		took += start()
+	}
+	b.ReportMetric(float64(took.Nanoseconds())/float64(b.N)/groups, "ns/group")
+}

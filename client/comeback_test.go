@@ -14,6 +14,7 @@ import (
 	"github.com/lockstep-im/lockstep/client"
 	"github.com/lockstep-im/lockstep/client/store"
 	"github.com/lockstep-im/lockstep/integration/loopback"
+	"github.com/lockstep-im/lockstep/stanza"
 )
 
 // swallow loses what holds the text on its way to the delivery service, once,
@@ -265,5 +266,90 @@ func TestStoreFailsUnderAMessage(t *testing.T) {
 	romeo.hears("on a full disk")
 	if !st.failed.Load() {
 		t.Error("no write has failed")
+	}
+}
+
+// TestNothingNew comes back to groups in which nothing has happened: their logs are
+// not read, and what is left to do is done.
+func TestNothingNew(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo, jg, rg := pair(t, w)
+	must(jg.Send(ctxShort(t), "before"))(t)
+	romeo.hears("before")
+	ok(t, rg.Sync(ctxShort(t)))
+	cfg := romeo.cfg
+	client.SetFail(&cfg, func(point string) {
+		if point == "persisted" {
+			panic("killed")
+		}
+	})
+	romeo.stop()
+	cfg.Store = memoryCopy(cfg.Store)
+	romeo = w.start("romeo", cfg)
+	rg = romeo.group(rg.JID())
+	func() {
+		defer func() { recover() }()
+		rg.Send(ctxShort(t), "kept in the outbox")
+	}()
+	cfg = w.config("romeo", memoryCopy(cfg.Store))
+	romeo.stop()
+	at := w.server.Wire().Last()
+	romeo = w.start("romeo", cfg)
+	juliet.hears("kept in the outbox")
+	for _, r := range w.server.Wire().Since(at) {
+		if r.Kind == loopback.C2S && r.Dir == loopback.In && strings.Contains(r.XML(), "<log ") && strings.Contains(r.XML(), romeo.Device().String()) {
+			t.Errorf("romeo has read a log: %s", r.XML())
+		}
+	}
+	must(jg.Send(ctxShort(t), "after"))(t)
+	romeo.hears("after")
+	sameEpoch(t, jg, romeo.group(rg.JID()))
+}
+
+// TestIndexLies says of a group that nothing has happened in it, and shows another
+// history than that which others have seen.
+func TestIndexLies(t *testing.T) {
+	for _, hides := range []bool{false, true} {
+		t.Run(fmt.Sprintf("hides=%v", hides), func(t *testing.T) {
+			l, _, romeo, jg, rg := deceived(t)
+			ok(t, rg.Sync(ctxShort(t)))
+			seq, epoch, chain := rg.Seq(), rg.Epoch(), chainOf(t, rg)
+			romeo.stop()
+			say(t, jg, "missed")
+			var lied atomic.Bool
+			l.tell(func(s *stanza.Stanza, raw []byte) [][]byte {
+				if el := s.Child(stanza.NSDelivery, "groups"); el.Valid() {
+					groups, err := stanza.Parse[stanza.Groups](el)
+					if err != nil || len(groups.Items) != 1 {
+						t.Errorf("%d groups, %v", len(groups.Items), err)
+						return [][]byte{raw}
+					}
+					groups.Items[0].Head, groups.Items[0].Epoch = seq, epoch
+					lied.Store(true)
+					h := s.Header()
+					return [][]byte{h.Append(nil, &groups)}
+				}
+				d, b, isMessage := delivered(s)
+				if !hides || !isMessage {
+					return [][]byte{raw}
+				}
+				d.Seq--
+				d, chain = chained(chain, d, b)
+				return [][]byte{delivery(s, d, b)}
+			})
+			cfg := romeo.cfg
+			cfg.Store = memoryCopy(cfg.Store)
+			romeo = romeo.w.start("romeo", cfg)
+			if !lied.Load() {
+				t.Fatal("the index was not asked for")
+			}
+			must(jg.Send(ctxShort(t), "heard"))(t)
+			romeo.hears("heard")
+			if hides {
+				sees[*client.ForkDetected](romeo)
+			} else {
+				romeo.hears("missed")
+			}
+		})
 	}
 }

@@ -44,7 +44,9 @@ func (g *Group) pump() {
 func (g *Group) resend() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.pump()
+	if len(g.outbox) > 0 {
+		g.pump()
+	}
 }
 
 // nextOut finds what is to be done for the outbox: submit m, alone or behind what

@@ -32,6 +32,9 @@ func (c *Client) reconcile(ctx context.Context, it stanza.GroupItem) error {
 	}
 	switch status {
 	case statusJoined:
+		if g.isAt(&it) {
+			return nil
+		}
 		if err := g.catchUp(ctx, it.Head); err != nil {
 			return err
 		}

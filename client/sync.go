@@ -70,16 +70,41 @@ func (g *Group) fetchLoop() {
 		g.signal()
 		g.mu.Unlock()
 		if caughtUp {
-			g.resend()
-			g.settlePending()
-			g.considerProposals()
-			g.considerReInit()
-			g.redoIntents()
+			g.goOnWith()
 		}
 		if !again {
 			return
 		}
 	}
+}
+
+// goOnWith takes up what an earlier run or connection has left, and what waits for
+// somebody to do it.
+func (g *Group) goOnWith() {
+	g.resend()
+	g.settlePending()
+	g.considerProposals()
+	g.considerReInit()
+	g.redoIntents()
+}
+
+// isAt reports whether the service's index of groups says that nothing has happened
+// since this device was last there, and makes the group usable if so. The log would
+// be one page without entries, on the word of the same service; that it has shown
+// others another log is noticed by the chain of the next entry either way.
+func (g *Group) isAt(it *stanza.GroupItem) bool {
+	g.mu.Lock()
+	at := it.InTree && g.load() == nil && g.meta.Status == statusJoined && !g.rejoining && !g.between() &&
+		it.Head == g.meta.Seq && it.Epoch == g.state.Epoch() && len(g.queue) == 0
+	if at {
+		g.fresh = true
+		g.signal()
+	}
+	g.mu.Unlock()
+	if at {
+		g.goOnWith()
+	}
+	return at
 }
 
 // catchUp returns when everything that is in the log now, and at least up to

@@ -75,7 +75,8 @@ func newWorldWith(t testing.TB, with func(*worldOptions)) *world {
 var unhurried = component.Limits{
 	Requests: component.Rate{PerSecond: 1e6, Burst: 1e6}, Send: component.Rate{PerSecond: 1e6, Burst: 1e6},
 	Claims: component.Rate{PerSecond: 1e6, Burst: 1e6}, Claimed: component.Rate{PerSecond: 1e6, Burst: 1e6},
-	Create: component.Rate{PerSecond: 1e6, Burst: 1e6},
+	Create:    component.Rate{PerSecond: 1e6, Burst: 1e6},
+	MaxGroups: 1e6,
 }
 
 // startDS runs the delivery service on its file.
