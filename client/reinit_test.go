@@ -14,6 +14,7 @@ import (
 
 	"github.com/lockstep-im/lockstep/client"
 	"github.com/lockstep-im/lockstep/client/store"
+	"github.com/lockstep-im/lockstep/integration/loopback"
 	"github.com/lockstep-im/lockstep/mls"
 	"github.com/lockstep-im/lockstep/stanza"
 	"github.com/lockstep-im/lockstep/stanza/groupdata"
@@ -309,6 +310,28 @@ func (c *crash) of(a *actor, act func()) {
 	case <-time.After(patience):
 		a.t.Fatalf("never came to %s", c.point)
 	}
+}
+
+// TestSendIntoTheNextLife sends before this device has heard that the group is
+// reinitialised, and while nobody but who has done it is in the group that goes on.
+func TestSendIntoTheNextLife(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo := w.start("juliet", w.willing("juliet")), w.start("romeo", w.willing("romeo"))
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(g.JID())
+	must(rg.Send(ctxShort(t), "before"))(t)
+	w.server.Fault(loopback.Rule{Action: loopback.Delay, Delay: time.Second, Kind: loopback.C2S, Dir: loopback.Out, Peer: "romeo@" + domain,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<delivery ") }})
+	added := w.server.Fault(loopback.Rule{Action: loopback.Delay, Delay: 2 * time.Second, Kind: loopback.C2S, Dir: loopback.In, Peer: "juliet@" + domain,
+		Skip: 1, Count: 1, Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<commit ") }})
+	done := make(chan error, 1)
+	go func() { done <- g.ReInit(ctxShort(t), suite2) }()
+	until(t, "the group goes on", func() bool { return added.Hits() == 1 })
+	must(rg.Send(ctxShort(t), "into the next life"))(t)
+	juliet.hears("into the next life")
+	ok(t, <-done)
+	sameEpoch(t, g, rg)
 }
 
 // TestReInitUnderLoad goes on while everybody talks: each message comes once.

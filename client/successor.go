@@ -41,10 +41,11 @@ func (g *Group) unsealed(m *outMessage, ref stanza.Ref) bool {
 }
 
 // overtakenByReInit reports whether a request was refused because the group has
-// been reinitialised meanwhile.
+// been reinitialised meanwhile: it has ended, or goes on already without this device.
 func (g *Group) overtakenByReInit(ctx context.Context, err error) bool {
 	var refused *stanza.Error
-	if !errors.As(err, &refused) || refused.Condition != stanza.NotAllowed {
+	var outside *stanza.NotAMember
+	if !errors.As(err, &outside) && (!errors.As(err, &refused) || refused.Condition != stanza.NotAllowed) {
 		return false
 	}
 	if e := g.catchUp(ctx, 0); e != nil {
