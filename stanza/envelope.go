@@ -182,19 +182,25 @@ func (c *Content) Body() string {
 // malformed is kept in Other, so that one bad element does not hide a message;
 // the error is that of XML.
 func ParseContent(content []byte) (Content, error) {
-	var c Content
 	wrapped := append(append(append([]byte(nil), "<content xmlns='"+NSSCE+"'>"...), content...), "</content>"...)
 	p := Parser{}
 	s, err := p.Parse(wrapped)
 	if err != nil {
-		return c, err
+		return Content{}, err
 	}
-	for el := s.Element.First(); el.Valid(); el = el.Next() {
+	return ReadContent(s.Element), nil
+}
+
+// ReadContent is [ParseContent] for a <content/> that is parsed already. It refers to
+// nothing of the document.
+func ReadContent(content Element) Content {
+	var c Content
+	for el := content.First(); el.Valid(); el = el.Next() {
 		if !c.add(el) {
 			c.Other = append(c.Other, el.AppendXML(nil, ""))
 		}
 	}
-	return c, nil
+	return c
 }
 
 // add takes over a known element.
