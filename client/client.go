@@ -505,6 +505,13 @@ func (c *Client) Groups() []*Group {
 	return out
 }
 
+// know takes up a group that this device has come into.
+func (c *Client) know(g *Group) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.groups[g.jid] = g
+}
+
 // Group finds a group by its JID.
 func (c *Client) Group(jid string) (*Group, bool) {
 	j := normalOr(jid)

@@ -56,6 +56,6 @@
 // recover.go come, go and come back; reinit.go and successor.go take a group to
 // another suite; trust.go, trustmessage.go, identity.go and policy.go judge, and
 // report.go tells the operator; own.go, keypackage.go and pep.go keep this device's
-// keys; batch.go, deliver.go and intent.go see to it that nothing is lost, closed.go
-// that nothing happens after Close.
+// keys; batch.go, written.go, row.go, deliver.go and intent.go see to it that nothing
+// is lost, closed.go that nothing happens after Close.
 package client

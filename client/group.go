@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,8 @@ type Group struct {
 	b    *batch
 	out  *dispatcher
 
+	writes writes // what of the batch something follows
+
 	// status is read without the lock.
 	status atomic.Int32
 
@@ -39,8 +42,9 @@ type Group struct {
 
 	mu         sync.Mutex
 	meta       groupMeta
-	state      *mls.Group     // nil until loaded or joined
-	accounts   map[string]int // account -> devices in the tree
+	state      *mls.Group       // nil until loaded or joined
+	accounts   map[string]int   // account -> devices in the tree
+	rules      *groupdata.State // of state, nil until they are needed
 	loaded     bool
 	fresh      bool          // caught up at least once since it was loaded: no key is used before
 	unfinished []*intent     // changes whose callers are gone
@@ -69,11 +73,11 @@ type Group struct {
 	fetching  bool
 	syncErr   error // how the last fetch ended
 
-	failures     int         // writes that have failed since one went well
-	rejoining    bool        // a rejoin is under way
-	succeeding   bool        // a goroutine goes on with a reinitialisation
-	proposals    *time.Timer // to commit what others proposed
-	okAt         [2]uint64   // epoch+1 and version of trust for which sending was permitted
+	failures     atomic.Int32 // writes that have failed since one went well
+	rejoining    bool         // a rejoin is under way
+	succeeding   bool         // a goroutine goes on with a reinitialisation
+	proposals    *time.Timer  // to commit what others proposed
+	okAt         [2]uint64    // epoch+1 and version of trust for which sending was permitted
 	rollbackTold bool
 }
 
@@ -97,7 +101,7 @@ type groupMeta struct {
 	Status  groupStatus `json:"status"`
 	Seq     uint64      `json:"seq"`   // last entry processed
 	Chain   []byte      `json:"chain"` // after Seq; empty: not known
-	Ring    []ringEntry `json:"ring,omitempty"`
+	Ring    chainRing   `json:"ring,omitempty"`
 	Epoch   uint64      `json:"epoch"`
 	GroupID []byte      `json:"group-id,omitempty"` // of the MLS group, which a reinitialisation changes
 	Sent    int         `json:"sent"`               // messages sealed since the own keys last changed
@@ -118,6 +122,38 @@ type groupMeta struct {
 type ringEntry struct {
 	Seq   uint64 `json:"s"`
 	Chain []byte `json:"c"`
+}
+
+// chainRing is stored as one string: the seq in 8 bytes and the chain in 32, of each
+// entry. It is written with every batch, and was a list in earlier versions.
+type chainRing []ringEntry
+
+const ringEntrySize = 8 + len(stanza.Hash{})
+
+func (r chainRing) MarshalJSON() ([]byte, error) {
+	b := make([]byte, 0, len(r)*ringEntrySize)
+	for _, e := range r {
+		b = append(binary.BigEndian.AppendUint64(b, e.Seq), e.Chain...)
+	}
+	return json.Marshal(b)
+}
+
+func (r *chainRing) UnmarshalJSON(raw []byte) error {
+	if len(raw) > 0 && raw[0] == '[' {
+		return json.Unmarshal(raw, (*[]ringEntry)(r))
+	}
+	var b []byte
+	if err := json.Unmarshal(raw, &b); err != nil {
+		return err
+	}
+	if len(b)%ringEntrySize != 0 {
+		return fmt.Errorf("client: the chain of the last entries has %d bytes", len(b))
+	}
+	*r = nil
+	for ; len(b) > 0; b = b[ringEntrySize:] {
+		*r = append(*r, ringEntry{binary.BigEndian.Uint64(b), b[8:ringEntrySize:ringEntrySize]})
+	}
+	return nil
 }
 
 // ringSize is how many entries back a member's statement can be compared.
@@ -313,18 +349,14 @@ func (g *Group) unload() {
 // thrown away: nothing else might ask for it.
 func (g *Group) storeFailed() {
 	g.c.spawn(func() {
-		g.mu.Lock()
-		g.failures++
-		n := g.failures
-		g.mu.Unlock()
-		g.c.sleep(g.c.life, backoff(n))
+		g.c.sleep(g.c.life, backoff(int(g.failures.Add(1))))
 		g.fetchSoon()
 	})
 }
 
 // setState makes st the current state and counts its members.
 func (g *Group) setState(st *mls.Group) {
-	g.state = st
+	g.state, g.rules = st, nil
 	if g.c.cfg.observe != nil {
 		g.c.cfg.observe(st)
 	}
@@ -352,12 +384,20 @@ func (g *Group) stateOps() []store.Op {
 	return ops
 }
 
-// roles gives what the group agreed on. Called with the lock held.
+// agreed gives what the group agreed on, which must not be changed. Called with the
+// lock held.
 func (g *Group) agreed() (groupdata.State, error) {
 	if g.state == nil {
 		return groupdata.State{}, ErrNotMember
 	}
-	return groupState(g.state.Context())
+	if g.rules == nil {
+		st, err := groupState(g.state.Context())
+		if err != nil {
+			return st, err
+		}
+		g.rules = &st
+	}
+	return *g.rules, nil
 }
 
 // who describes a member.
@@ -367,11 +407,8 @@ func (c *Client) whoOf(m mls.Member) Who {
 	if m.Leaf == nil {
 		return Who{Leaf: uint32(m.Index)}
 	}
-	jid := leafIdentity(m.Leaf)
-	return Who{
-		JID: jid, Device: deviceOf(m.Leaf), Leaf: uint32(m.Index),
-		Trust: c.trust.of(jid, m.Leaf.SignatureKey), Fingerprint: Fingerprint(m.Leaf.SignatureKey),
-	}
+	jid, fp := leafIdentity(m.Leaf), Fingerprint(m.Leaf.SignatureKey)
+	return Who{JID: jid, Device: deviceOf(m.Leaf), Leaf: uint32(m.Index), Trust: c.trust.ofFingerprint(jid, fp), Fingerprint: fp}
 }
 
 // close writes what waits and gives the state up.

@@ -304,19 +304,16 @@ func (c *Client) joinInvited(ctx context.Context, key string, inv *invitation) e
 	if !goesOn {
 		r.put(g, &Joined{By: by}, w.Seq, time.Time{})
 	}
-	ticket := g.b.add(append(r.ops, append(g.stateOps(), g.metaOp())...)...)
-	b := g.b
+	entered := &written{b: g.b, ticket: g.b.add(append(r.ops, append(g.stateOps(), g.metaOp())...)...), items: r.items}
+	entered.then = func() { c.know(g) }
+	g.whenWritten(entered)
 	g.signal()
 	g.mu.Unlock()
 	c.fail("joined")
-	if err := b.flush(ticket); err != nil {
+	if err := entered.wait(c); err != nil {
 		return err
 	}
 	c.stock.used(inv.ref, kp.KeyPackage.LastResort())
-	c.mu.Lock()
-	c.groups[inv.group] = g
-	c.mu.Unlock()
-	g.out.push(r.items...)
 	for _, fn := range r.after {
 		fn()
 	}

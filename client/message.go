@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/lockstep-im/lockstep/stanza"
@@ -129,7 +130,8 @@ func openEnvelope(plain []byte, sender, group string) (*stanza.Envelope, *stanza
 
 // readEnvelope is openEnvelope for one that has been checked.
 func readEnvelope(plain []byte) (*stanza.Envelope, *stanza.Content, error) {
-	var doc xmlpull.Doc
+	doc := docs.Get().(*xmlpull.Doc)
+	defer docs.Put(doc)
 	root, err := doc.Parse(plain, nil)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the sealed message is not an envelope of XEP-0420: %w", err)
@@ -138,12 +140,12 @@ func readEnvelope(plain []byte) (*stanza.Envelope, *stanza.Content, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("the sealed message is not an envelope of XEP-0420: %w", err)
 	}
-	content, err := stanza.ParseContent(env.Content)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the content of the envelope: %w", err)
-	}
+	content := stanza.ReadContent(root.Child(stanza.NSSCE, "content"))
 	return &env, &content, nil
 }
+
+// docs are for reading envelopes; nothing that is read refers to them.
+var docs = sync.Pool{New: func() any { return new(xmlpull.Doc) }}
 
 // ref is the name by which others refer to the message.
 func (m *Message) ref() string {

@@ -4,7 +4,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -51,18 +50,15 @@ func (m *outMessage) finish(sent *Sent, err error) {
 // storedMessage is the row of an outMessage.
 type storedMessage struct {
 	Origin  string    `json:"origin"`
-	Content []byte    `json:"content"`
+	Content []byte    `json:"content,omitempty"` // beside the header, as is Sealed
 	Written time.Time `json:"written"`
-	Sealed  []byte    `json:"sealed"`
+	Sealed  []byte    `json:"sealed,omitempty"`
 	Epoch   uint64    `json:"epoch"`
 }
 
 func (m *outMessage) op() store.Op {
-	b, err := json.Marshal(storedMessage{m.origin, m.content, m.written, m.sealed, m.epoch})
-	if err != nil {
-		panic("client: internal error: encoding a message: " + err.Error())
-	}
-	return store.Put(m.row, b)
+	row := make([]byte, 0, 256+len(m.content)+len(m.sealed))
+	return store.Put(m.row, appendBlobRow(row, storedMessage{Origin: m.origin, Written: m.written, Epoch: m.epoch}, m.content, m.sealed))
 }
 
 func (g *Group) loadOutbox() error {
@@ -70,7 +66,7 @@ func (g *Group) loadOutbox() error {
 	prefix := g.row("o/")
 	return g.c.store.Scan(prefix, store.PrefixEnd(prefix), func(key string, value []byte) error {
 		var s storedMessage
-		if err := json.Unmarshal(value, &s); err != nil {
+		if err := readBlobRow(value, &s, &s.Content, &s.Sealed); err != nil {
 			return fmt.Errorf("client: reading the outbox: %w", err)
 		}
 		m := &outMessage{
@@ -168,7 +164,7 @@ func (g *Group) accepted(m *outMessage, ref stanza.Ref, acc *stanza.Accepted) {
 // the lock held.
 func (g *Group) announceSent(m *outMessage, seq uint64) {
 	it, op := g.eventOp(&SentLater{OriginID: m.origin}, seq, time.Time{})
-	g.deliverAfter(g.b.add(op), it)
+	g.whenWritten(&written{b: g.b, ticket: g.b.add(op), items: []item{it}})
 }
 
 // refused gives a message up.
@@ -189,7 +185,7 @@ func (g *Group) refused(m *outMessage, err error) {
 	ticket := g.b.add(ops...)
 	m.finish(nil, fmt.Errorf("client: sending to %s: %w", g.jid, err))
 	if it.row != "" {
-		g.deliverAfter(ticket, it)
+		g.whenWritten(&written{b: g.b, ticket: ticket, items: []item{it}})
 	}
 	var nm *stanza.NotAMember
 	if errors.As(err, &nm) {

@@ -4,7 +4,6 @@ package client
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -39,8 +38,9 @@ const (
 	// maxBuffered is how many entries ahead of the order are kept. More come
 	// back from the log.
 	maxBuffered = 2048
-	// maxBatch is how many entries share one write.
-	maxBatch = 256
+	// maxBatch is how many entries share one write, and minBatch how many are
+	// enough when the disk has nothing to do.
+	maxBatch, minBatch = 256, 16
 )
 
 // arrived takes an entry in. It never blocks on the network or the store.
@@ -83,9 +83,10 @@ func (g *Group) work() {
 	for {
 		g.mu.Lock()
 		more := false
+		// What a failed write throws away is loaded again here.
 		if err := g.load(); err != nil && g.c.alive() == nil {
 			g.c.log.Error("loading a group", "group", g.jid, "error", err)
-		} else if err == nil {
+		} else if err == nil && g.waitDisk() {
 			more = g.step()
 		}
 		if !more {
@@ -102,8 +103,8 @@ func (g *Group) work() {
 	}
 }
 
-// step processes one batch and writes it. Called with the lock held, which it
-// gives up while writing. It reports whether it did anything.
+// step processes one batch, and has it written. Called with the lock held, which it
+// gives up for a moment at the end. It reports whether it did anything.
 func (g *Group) step() bool {
 	if g.meta.Status != statusJoined || g.state == nil || g.rejoining {
 		clear(g.queue)
@@ -112,6 +113,9 @@ func (g *Group) step() bool {
 	}
 	var r received
 	for n := 0; n < maxBatch; n++ {
+		if n >= minBatch && g.writes.pending() == 0 {
+			break
+		}
 		e := g.queue[g.meta.Seq+1]
 		if e == nil {
 			break
@@ -147,33 +151,26 @@ func (g *Group) step() bool {
 	}
 	ops = append(ops, g.seenOps()...)
 	ops = append(ops, g.metaOp())
-	b, seq := g.b, g.meta.Seq
-	ticket := b.add(ops...)
-	g.mu.Unlock()
-	g.c.fail("processed")
-	var err error
+	seq := g.meta.Seq
+	w := &written{b: g.b, ticket: g.b.add(ops...), items: r.items, after: r.after}
 	if r.flush {
-		if err = b.flush(ticket); err == nil {
-			g.stored.Store(seq)
-		}
+		w.then = func() { g.stored.Store(seq) }
 	} else {
+		w.ticket = 0
 		g.flushSoon()
 	}
-	g.c.fail("stored")
-	if err == nil {
-		g.out.push(r.items...)
-	} else {
-		g.c.log.Error("writing received messages", "group", g.jid, "error", err)
-	}
-	for _, fn := range r.after {
-		fn()
-	}
-	g.mu.Lock()
-	if err == nil {
-		g.failures = 0
-	}
+	g.whenWritten(w)
 	g.signal()
-	return err == nil
+	g.mu.Unlock()
+	g.c.fail("processed")
+	g.mu.Lock()
+	return true
+}
+
+// waitDisk waits while too much waits to be written. Called with the lock held, which
+// it gives up meanwhile. It reports false after Close.
+func (g *Group) waitDisk() bool {
+	return g.until(g.c.life, func() bool { return g.writes.pending() < maxUnwritten }) == nil
 }
 
 // received gathers what a batch of entries has led to.
@@ -207,16 +204,6 @@ func (g *Group) eventOp(ev Event, seq uint64, at time.Time) (item, store.Op) {
 	return item{row: row, event: ev}, store.Put(row, append([]byte{rowEvent}, b...))
 }
 
-// deliverAfter hands an item over once its row is durable.
-func (g *Group) deliverAfter(ticket uint64, items ...item) {
-	b := g.b
-	g.c.spawn(func() {
-		if b.flush(ticket) == nil {
-			g.out.push(items...)
-		}
-	})
-}
-
 // First bytes of inbox rows.
 const (
 	rowMessage = 'm'
@@ -231,8 +218,14 @@ type storedIncoming struct {
 	Epoch     uint64    `json:"epoch"`
 	Sender    Who       `json:"sender"`
 	Time      time.Time `json:"time"`
-	Plain     []byte    `json:"plain"`
+	Plain     []byte    `json:"plain,omitempty"` // beside the header
 	Ephemeral bool      `json:"ephemeral,omitempty"`
+}
+
+func (s *storedIncoming) encode() []byte {
+	header := *s
+	header.Plain = nil
+	return appendBlobRow(append(make([]byte, 0, 512+len(s.Plain)), rowMessage), &header, s.Plain)
 }
 
 // message builds what the application gets.
@@ -256,7 +249,7 @@ func (g *Group) decodeItem(row string, value []byte) (item, error) {
 	switch value[0] {
 	case rowMessage:
 		var s storedIncoming
-		if err := json.Unmarshal(value[1:], &s); err != nil {
+		if err := readBlobRow(value[1:], &s, &s.Plain); err != nil {
 			return item{}, err
 		}
 		m, err := g.message(&s)
@@ -431,13 +424,8 @@ func (g *Group) incoming(m *mls.ApplicationMessage, e *entry, r *received) {
 		r.items = append(r.items, item{message: out})
 		return
 	}
-	var b bytes.Buffer
-	b.WriteByte(rowMessage)
-	if err := json.NewEncoder(&b).Encode(s); err != nil {
-		panic("client: internal error: encoding a message: " + err.Error())
-	}
 	row := g.newRow("e")
-	r.ops = append(r.ops, store.Put(row, b.Bytes()))
+	r.ops = append(r.ops, store.Put(row, s.encode()))
 	r.items = append(r.items, item{row: row, message: out})
 	r.flush = true
 }

@@ -382,17 +382,14 @@ func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.
 			r.put(g, &Reinitialised{New: uint16(st.CipherSuite())}, acc.Seq, acc.Stamp)
 		}
 	}
-	ticket := g.b.add(append(r.ops, append(g.stateOps(), g.metaOp())...)...)
-	b := g.b
+	w := &written{b: g.b, ticket: g.b.add(append(r.ops, append(g.stateOps(), g.metaOp())...)...), items: r.items}
+	w.then = func() { c.know(g) }
+	g.whenWritten(w)
 	g.signal()
 	g.mu.Unlock()
-	if err := b.flush(ticket); err != nil {
+	if err := w.wait(c); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	c.groups[g.jid] = g
-	c.mu.Unlock()
-	g.out.push(r.items...)
 	for _, fn := range r.after {
 		fn()
 	}

@@ -5,6 +5,7 @@ package client
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 
@@ -38,14 +39,17 @@ type seenMessages struct {
 // seenName is the hash of what makes a message one of its kind: its author's
 // device and the name, or all of it if it has none.
 func seenName(w Who, origin string, plain []byte) (k seenKey) {
-	h := sha256.New()
 	name := []byte(origin)
 	if origin == "" {
 		name = plain
 	}
-	fmt.Fprintf(h, "%d %d %s %s ", len(w.JID), len(name), w.JID, w.Device)
-	h.Write(name)
-	copy(k[:], h.Sum(nil))
+	b := make([]byte, 0, 512)
+	b = append(strconv.AppendUint(b, uint64(len(w.JID)), 10), ' ')
+	b = append(strconv.AppendUint(b, uint64(len(name)), 10), ' ')
+	b = append(append(b, w.JID...), ' ')
+	b = append(hex.AppendEncode(b, w.Device[:]), ' ')
+	sum := sha256.Sum256(append(b, name...))
+	copy(k[:], sum[:])
 	return k
 }
 

@@ -388,15 +388,13 @@ func (g *Group) apply(fn func(r *received)) {
 	if g.state != nil {
 		ops = append(ops, g.stateOps()...)
 	}
-	b := g.b
-	ticket := b.add(append(ops, g.metaOp())...)
+	w := &written{b: g.b, ticket: g.b.add(append(ops, g.metaOp())...), items: r.items}
+	g.whenWritten(w)
 	g.signal()
 	g.mu.Unlock()
-	if err := b.flush(ticket); err != nil {
-		g.c.log.Error("writing to the store", "group", g.jid, "error", err)
+	if w.wait(g.c) != nil {
 		return
 	}
-	g.out.push(r.items...)
 	for _, after := range r.after {
 		after()
 	}

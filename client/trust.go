@@ -238,7 +238,10 @@ func (k *Key) op() store.Op {
 
 // of gives the trust in a key without remembering that it was seen.
 func (b *trustBook) of(account string, public []byte) Trust {
-	fp := Fingerprint(public)
+	return b.ofFingerprint(account, Fingerprint(public))
+}
+
+func (b *trustBook) ofFingerprint(account, fp string) Trust {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.ofLocked(account, fp)
