@@ -187,6 +187,9 @@ func (m *chat) refresh() {
 			m.cur = i
 		}
 	}
+	if r := m.room(); r != nil {
+		r.unread = 0
+	}
 	m.show()
 }
 
@@ -473,6 +476,9 @@ func (m *chat) event(e client.Event) tea.Cmd {
 	case *client.Offline:
 		m.online = false
 		m.status = clean(fmt.Sprintf("offline, trying again in %v: %v", v.Retry.Round(time.Second), v.Err))
+	case *client.Invited:
+		m.refresh() // its room says so
+		return nil
 	case *client.Progress:
 		m.status = eventLine(e)
 		return nil

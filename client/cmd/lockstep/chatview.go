@@ -20,6 +20,9 @@ import (
 //	├────────┴───────────────────────────┴─────────┤
 //	│ > what is written                            │
 //	│ status                                       │
+//
+// Where there is no room for all of it beside each other, the open room has the
+// window, or, if they are asked for, the members.
 
 var (
 	styleRoom    = lipgloss.NewStyle()
@@ -37,14 +40,30 @@ const (
 	roomsWidth   = 20
 	membersWidth = 30
 	footer       = 3
+	// leastBody is how narrow the conversation may become before the rooms go, or
+	// the members take its place.
+	leastBody = 30
 )
 
-func (m *chat) bodyWidth() int {
-	w := m.width - roomsWidth - 1
+// columns says whether there is room for the list of rooms, and for how wide a
+// conversation.
+func (m *chat) columns() (rooms bool, body int) {
+	body = m.width
 	if m.members {
-		w -= membersWidth + 1
+		body -= membersWidth + 2
 	}
-	return max(w, 20)
+	switch {
+	case body-roomsWidth-1 >= leastBody:
+		return true, body - roomsWidth - 1
+	case body < leastBody && m.members:
+		return false, 0
+	}
+	return false, body
+}
+
+func (m *chat) bodyWidth() int {
+	_, w := m.columns()
+	return w
 }
 
 // show renders the open room into the scrolled part.
@@ -112,7 +131,14 @@ func (m *chat) line(l *line) string {
 // View draws everything.
 func (m *chat) View() string {
 	height := max(m.height-footer, 3)
-	columns := []string{m.viewRooms(height), m.view.View()}
+	rooms, width := m.columns()
+	var columns []string
+	if rooms {
+		columns = append(columns, m.viewRooms(height))
+	}
+	if width > 0 {
+		columns = append(columns, m.view.View())
+	}
 	if m.members {
 		columns = append(columns, m.viewMembers(height))
 	}
@@ -123,6 +149,9 @@ func (m *chat) View() string {
 	}
 	status := state + " " + m.status
 	if r := m.room(); r != nil {
+		if !rooms {
+			status = state + " " + m.place() + styleFaint.Render("   "+m.status)
+		}
 		var typing []string
 		for who, at := range r.typing {
 			if time.Since(at) < 20*time.Second {
@@ -138,6 +167,21 @@ func (m *chat) View() string {
 		}
 	}
 	return body + "\n" + styleFaint.Render(strings.Repeat("─", max(m.width, 1))) + "\n" + m.input.View() + "\n" + lipgloss.NewStyle().MaxWidth(max(m.width, 10)).Render(status)
+}
+
+// place is the open room in one line, and what waits in the others.
+func (m *chat) place() string {
+	unread := 0
+	for i, r := range m.rooms {
+		if i != m.cur {
+			unread += r.unread
+		}
+	}
+	text := styleUnread.Render(shown(m.room().title())) + fmt.Sprintf(" %d/%d", m.cur+1, len(m.rooms))
+	if unread > 0 {
+		text += fmt.Sprintf(", %d unread elsewhere", unread)
+	}
+	return text
 }
 
 func (m *chat) viewRooms(height int) string {

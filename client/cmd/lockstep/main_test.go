@@ -18,6 +18,7 @@ import (
 	"time"
 
 	tea "github.com/charmbracelet/bubbletea"
+	"github.com/charmbracelet/lipgloss"
 
 	"github.com/lockstep-im/lockstep/client"
 	"github.com/lockstep-im/lockstep/client/store"
@@ -393,6 +394,30 @@ func (w *window) types(text string) {
 
 func (w *window) press(k tea.KeyType) { w.p.Send(tea.KeyMsg{Type: k}) }
 
+// TestNarrowWindow has room for one thing at a time, and cuts nothing off.
+func TestNarrowWindow(t *testing.T) {
+	juliet := newTheatre(t).window("juliet")
+	juliet.types("/create Balcony")
+	juliet.shows("created")
+	long := strings.Repeat("wherefore", 12) + "日本語日本語日本語日本語"
+	juliet.types(long)
+	juliet.shows("日本語")
+	juliet.p.Send(tea.WindowSizeMsg{Width: 38, Height: 20})
+	seen := juliet.shows("Balcony 1/1")
+	if all := strings.Join(strings.Fields(seen), ""); !strings.Contains(all, long) {
+		t.Errorf("a part of the line is lost:\n%s", seen)
+	}
+	for l := range strings.Lines(seen) {
+		if w := lipgloss.Width(l); w > 38 {
+			t.Errorf("a line is %d wide: %q", w, l)
+		}
+	}
+	juliet.press(tea.KeyF2)
+	juliet.shows("1 members", "juliet@")
+	juliet.p.Send(tea.WindowSizeMsg{Width: 110, Height: 20})
+	juliet.shows("1 members", "Balcony", "日本語")
+}
+
 // TestChatWindow is two people at two windows.
 func TestChatWindow(t *testing.T) {
 	th := newTheatre(t)
@@ -401,7 +426,9 @@ func TestChatWindow(t *testing.T) {
 	juliet.shows("Balcony", "created")
 	juliet.types("/invite romeo@" + demoDomain + " paris@" + demoDomain)
 	juliet.shows("romeo@"+demoDomain+": added", "paris@"+demoDomain)
-	romeo.shows("✉", "invites you")
+	if s := romeo.shows("✉", "invites you"); strings.Count(s, "invites") != 1 || strings.Contains(s, " 1 ") {
+		t.Errorf("an invitation in the open room:\n%s", s)
+	}
 	romeo.types("/accept")
 	romeo.shows("joined", "Balcony")
 	juliet.types("wherefore art thou")
