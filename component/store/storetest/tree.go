@@ -15,7 +15,8 @@ import (
 )
 
 // testTreeModel changes a tree at random, cleans at random times, and compares
-// every epoch with a tree kept in a map.
+// every epoch with a tree kept in a map, and the commits that the epochs lead to
+// with those in the log. Now and then the log is cut, or the group begins anew.
 func testTreeModel(t *testing.T, w *world) {
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 0))
@@ -26,15 +27,34 @@ func testTreeModel(t *testing.T, w *world) {
 		ended time.Time
 	}
 	model := []epoch{{tree: map[uint32]string{0: "leaf of juliet"}}}
-	now, cleaned := noon, time.Time{}
-	for len(model) < 60 {
+	now, cleaned, base := noon, time.Time{}, uint64(0)
+	for i := range 80 {
 		now = now.Add(time.Duration(rnd.Int64N(int64(4 * time.Minute))))
 		g := w.group(balcony)
-		if rnd.IntN(4) == 0 {
+		switch rnd.IntN(24) {
+		case 0, 1, 2, 3, 4, 5:
 			w.clean(now)
 			cleaned = now.Add(-10 * time.Minute)
+		case 6, 7:
+			w.update(func(tx store.Tx) error {
+				return tx.Ack(g.Key, juliet, "j1", g.First+rnd.Uint64N(g.Head-g.First+2), now)
+			})
+		case 8:
+			now = now.Add(time.Hour) // LogMinAge
+		case 9:
+			w.say(balcony, fmt.Sprint("message ", i))
+			g = w.group(balcony)
+		case 10:
+			n := newGroup(balcony)
+			n.GroupID, n.Now = fmt.Append(nil, "id ", i), now
+			w.update(func(tx store.Tx) (err error) {
+				g, err = tx.ReplaceGroup(g.Key, g.Rev, n)
+				return err
+			})
+			base = g.Head
+			model = []epoch{{tree: map[uint32]string{0: "leaf of juliet"}}}
 		}
-		c := commit(g, fmt.Sprint("commit ", g.Epoch))
+		c := commit(g, fmt.Sprint("commit ", i))
 		c.Stamp = now
 		next := maps.Clone(model[len(model)-1].tree)
 		c.Nodes = nil
@@ -68,6 +88,9 @@ func testTreeModel(t *testing.T, w *world) {
 				if errors.Is(err, store.ErrNotFound) && !m.ended.IsZero() && m.ended.Before(cleaned) {
 					continue
 				}
+				if !m.ended.IsZero() && m.ended.Add(time.Millisecond).Before(cleaned) {
+					t.Errorf("epoch %d of %d was not forgotten", e, len(model))
+				}
 				if err != nil {
 					return fmt.Errorf("epoch %d of %d: %w", e, len(model), err)
 				}
@@ -82,7 +105,24 @@ func testTreeModel(t *testing.T, w *world) {
 					t.Errorf("the nodes of epoch %d are not sorted", e)
 				}
 			}
-			return nil
+			g, err := r.GroupByKey(g.Key)
+			if err != nil {
+				return err
+			}
+			from := rnd.Uint64N(g.Epoch + 1)
+			var want, got []uint64
+			log, err := r.Log(g.Key, store.LogQuery{After: g.First - 1, Limit: 1000})
+			for _, e := range log {
+				if e.Kind == store.KindCommit && e.Seq > base && e.Epoch >= from {
+					want = append(want, e.Seq)
+				}
+			}
+			commits, err2 := r.Commits(g.Key, from, 1000, 0)
+			for _, e := range commits {
+				got = append(got, e.Seq)
+			}
+			w.same("the commits", got, want)
+			return errors.Join(err, err2)
 		})
 	}
 	w.clean(now.Add(time.Hour))
