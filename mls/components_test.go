@@ -170,6 +170,9 @@ func TestRFCOnly(t *testing.T) {
 	if _, _, err := tg.members["nurse"].ProposeSelfRemove(nil); !hasRule(err, RuleProposalSupport) {
 		t.Errorf("a SelfRemove in a group that does not know it: %v", err)
 	}
+	if _, _, err := tg.members["nurse"].ProposeAppData(&AppDataUpdate{Component: 0x8000, Op: AppDataUpdateOp}, nil); !hasRule(err, RuleProposalSupport) {
+		t.Errorf("an AppDataUpdate in a group that does not know it: %v", err)
+	}
 	if _, err := tg.members["nurse"].Commit(&CommitOptions{ContextExtensions: Extensions{requiring(nil, nil)}}); !hasRule(err, RuleContextSupport) {
 		t.Errorf("application data in a group that does not know them: %v", err)
 	}

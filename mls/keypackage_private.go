@@ -38,13 +38,17 @@ const lifetimeMargin = time.Hour
 // KeyPackageOptions are choices for a new key package; nil means the defaults.
 type KeyPackageOptions struct {
 	// Lifetime is for how long the key package is valid from now on. Zero means
-	// [DefaultLifetime].
+	// [DefaultLifetime]. It is that of the leaf as well, until a commit with a path
+	// or an Update renews it: a member who does neither for that long has a leaf for
+	// which stacks that judge by the clock refuse to join the group (RFC 9420 §7.3).
 	Lifetime time.Duration
 	// LastResort marks a key package that may be used more than once
 	// (RFC 9420 §16.8).
 	LastResort bool
 	// DeviceID is the content of the leaf's application_id extension
-	// (RFC 9420 §5.3.3); nil: none.
+	// (RFC 9420 §5.3.3); nil: none. It is not listed in the capabilities, where
+	// RFC 9420 §7.2 forbids it; some stacks (mls-rs, go-mls) refuse a leaf that has
+	// it and does not list it.
 	DeviceID []byte
 	// LeafExtensions are further extensions of the leaf node. Their types are
 	// added to its capabilities.

@@ -116,14 +116,22 @@ func (g *Group) ProposeReInit(r *ReInit, o *ProposeOptions) (*Message, *Group, e
 }
 
 // ProposeContextExtensions proposes to replace the extensions of the GroupContext.
+// Whether all members support them is for the committer to judge, since the same
+// commit may remove those who do not (RFC 9420 §12.1.7): who commits while there is
+// such a member leaves the proposal out.
 func (g *Group) ProposeContextExtensions(x Extensions, o *ProposeOptions) (*Message, *Group, error) {
 	return g.Propose(&GroupContextExtensions{x}, o)
 }
 
-// ProposeAppData proposes to change application data of the GroupContext.
+// ProposeAppData proposes to change application data of the GroupContext
+// (draft-ietf-mls-extensions, AppDataUpdate). All members must support it: one who
+// does not cannot even read the proposal.
 func (g *Group) ProposeAppData(u *AppDataUpdate, o *ProposeOptions) (*Message, *Group, error) {
 	if u == nil {
 		return nil, nil, errors.New("mls: no AppDataUpdate")
+	}
+	if !g.tree.allSupportProposal(ProposalAppDataUpdate) {
+		return nil, nil, invalid(RuleProposalSupport, "app_data_update is not supported by all members: remove them first, in a commit of its own")
 	}
 	return g.Propose(u, o)
 }
