@@ -89,26 +89,26 @@ func (c *Client) doctorCredential(add finder) {
 	add("credential", true, "", "the device's key is %s", FormatFingerprint(c.Fingerprint()))
 }
 
-// doctorClock compares the clock with the server's (XEP-0202).
+// doctorClock compares the clock with the server's, or the delivery service's.
 func (c *Client) doctorClock(ctx context.Context, add finder) {
-	var at time.Time
-	sent := c.cfg.clock()
-	err := c.iq(ctx, "get", c.domain, []byte("<time xmlns='"+stanza.NSTime+"'/>"), func(el stanza.Element) error {
-		var err error
-		at, err = time.Parse(time.RFC3339, string(el.Child(stanza.NSTime, "utc").Text()))
-		return err
-	})
-	if err != nil {
+	c.mu.Lock()
+	home := c.home
+	c.mu.Unlock()
+	of := c.domain
+	off, err := c.clockOff(ctx, of)
+	if err != nil && home != "" {
+		of = home
+		off, err = c.clockOff(ctx, of)
+	}
+	words := clockWords(of, off)
+	switch {
+	case err != nil:
 		add("clock", true, "", "the server does not tell the time; not compared")
-		return
+	case words != "":
+		add("clock", false, "set the clock of this machine: until then its key packages are refused, and those of others seem to have expired", "%s", words)
+	default:
+		add("clock", true, "", "the clock agrees with that of %s to %v", of, off.Abs().Round(time.Second)+time.Second)
 	}
-	now := c.cfg.clock()
-	off := at.Sub(sent.Add(now.Sub(sent) / 2))
-	if off.Abs() > 2*time.Minute {
-		add("clock", false, "set the clock of this machine; key packages with a wrong lifetime are refused", "the clock differs from the server's by %v", off.Round(time.Second))
-		return
-	}
-	add("clock", true, "", "the clock agrees with the server's to %v", off.Abs().Round(time.Second)+time.Second)
 }
 
 func (c *Client) doctorService(ctx context.Context, add finder) (string, bool) {

@@ -124,7 +124,7 @@ func (g *Group) invite(ctx context.Context, in *intent) (*InviteResult, error) {
 	}
 	g.claim(ctx, suite, res)
 	for i := range res.Users {
-		g.vet(&res.Users[i], suite, inTree[res.Users[i].JID])
+		g.vet(ctx, &res.Users[i], suite, inTree[res.Users[i].JID])
 	}
 	return res, g.addClaimed(ctx, in, res)
 }
@@ -275,7 +275,7 @@ func takeClaimed(u *InviteUser, cu *stanza.ClaimedUser) {
 
 // vet checks the key packages of an account: what its service hands out is not
 // believed.
-func (g *Group) vet(u *InviteUser, suite mls.CipherSuite, inTree map[DeviceID]bool) {
+func (g *Group) vet(ctx context.Context, u *InviteUser, suite mls.CipherSuite, inTree map[DeviceID]bool) {
 	for i := range u.Devices { // before any of them is met
 		if d := &u.Devices[i]; d.kp != nil {
 			d.Unmet = g.c.trust.strange(u.JID, u.JID == g.c.account, d.Device, d.kp.LeafNode.SignatureKey)
@@ -292,6 +292,9 @@ func (g *Group) vet(u *InviteUser, suite mls.CipherSuite, inTree map[DeviceID]bo
 			continue
 		}
 		if err := d.kp.Verify(g.cfg); err != nil {
+			if isExpired(err) {
+				err = g.c.blameClock(ctx, g.host, err)
+			}
 			fail(InviteInvalid, err.Error())
 			continue
 		}
@@ -310,7 +313,9 @@ func (g *Group) vet(u *InviteUser, suite mls.CipherSuite, inTree map[DeviceID]bo
 		d.Fingerprint = Fingerprint(leaf.SignatureKey)
 		t, ops, _ := g.c.trust.seen(u.JID, d.Device, leaf.SignatureKey)
 		if len(ops) > 0 {
+			g.mu.Lock()
 			g.b.add(ops...)
+			g.mu.Unlock()
 			g.flushSoon()
 		}
 		if !g.c.trust.policy.Permits(t) {

@@ -412,7 +412,13 @@ func (s *stockKeeper) publish(ctx context.Context, c *Client, home string, fresh
 			continue
 		}
 		if err != nil {
-			return err
+			// What was refused, or not even sent, nobody will ever use.
+			unused := fresh[n:]
+			var refused *stanza.Error
+			if errors.As(err, &refused) && !unknownOutcome(err) {
+				unused, err = fresh, c.blameClock(ctx, home, err)
+			}
+			return errors.Join(err, s.drop(c, unused))
 		}
 		s.told(&reply.Stock)
 		if err := s.published(c, fresh[:n]); err != nil {
@@ -421,6 +427,21 @@ func (s *stockKeeper) publish(ctx context.Context, c *Client, home string, fresh
 		fresh = fresh[n:]
 	}
 	return nil
+}
+
+// drop forgets packages that were never published.
+func (s *stockKeeper) drop(c *Client, packages []*stockedPackage) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ops []store.Op
+	for _, p := range packages {
+		delete(s.have, p.ref)
+		ops = append(ops, store.Delete(stockPrefix+p.ref))
+	}
+	if ops == nil {
+		return nil
+	}
+	return c.store.Apply(context.Background(), ops)
 }
 
 // published notes which packages the service has for certain.

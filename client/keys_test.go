@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"errors"
 	"math/big"
 	"strings"
 	"sync/atomic"
@@ -227,4 +228,41 @@ func TestAges(t *testing.T) {
 		})
 		return !old
 	})
+}
+
+// TestWrongClock has a clock that is a year off: the client goes on with what works,
+// says what is wrong, and keeps no keys that nobody can use.
+func TestWrongClock(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for off, words := range map[time.Duration]string{year: "365 days ahead of", -year: "365 days behind"} {
+		t.Run(off.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.join("romeo")
+			st := store.NewMemory("juliet@" + domain)
+			cfg := w.config("juliet", st)
+			cfg.TLS.Time = time.Now // the connection would not come about
+			cfg.Clock = func() time.Time { return time.Now().Add(off) }
+			juliet := w.start("juliet", cfg)
+			said := false
+			for _, f := range juliet.Doctor(ctxShort(t)) {
+				said = said || f.Name == "clock" && !f.OK && strings.Contains(f.Text, words)
+			}
+			if !said {
+				t.Errorf("the doctor says %+v", juliet.Doctor(ctxShort(t)))
+			}
+			g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+			must(g.Send(ctxShort(t), "what's in a name"))(t)
+			res, err := g.Invite(ctxShort(t), "romeo@"+domain)
+			if !errors.Is(err, client.ErrNobodyAdded) || !strings.Contains(res.Users[0].Reason, words) {
+				t.Errorf("inviting: %v, %+v", err, res)
+			}
+			// Publishing is tried again and again.
+			until(t, "the keys are gone", func() bool {
+				n := 0
+				ok(t, st.Scan("k/", store.PrefixEnd("k/"), func(string, []byte) error { n++; return nil }))
+				return n == 0
+			})
+		})
+	}
 }

@@ -408,7 +408,7 @@ func (g *Group) claimFor(ctx context.Context, suite mls.CipherSuite, accounts []
 	g.claim(ctx, suite, res)
 	for i := range res.Users {
 		u := &res.Users[i]
-		g.vet(u, suite, nil)
+		g.vet(ctx, u, suite, nil)
 		if u.Status != "" {
 			continue
 		}

@@ -432,8 +432,9 @@ func (c *Client) syncService(ctx context.Context, s *service) (settled bool, err
 	settled = !away.Load() && missed == nil
 	if c.isHome(s.jid) {
 		if e := c.stock.replenish(ctx, c); e != nil {
-			c.noteError(fmt.Errorf("client: publishing key packages: %w", e))
-			settled = false
+			e = fmt.Errorf("client: publishing key packages: %w", e)
+			c.noteError(e)
+			settled = settled && !passing(e)
 			if err == nil {
 				err = e
 			}
