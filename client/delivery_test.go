@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,5 +158,47 @@ func TestFloodOfEphemerals(t *testing.T) {
 	defer romeo.mu.Unlock()
 	if n := len(romeo.messages); n > flood/2 {
 		t.Errorf("%d messages were kept in memory", n)
+	}
+}
+
+// TestClockSetBack hears messages in their order when the clock was a year ahead as
+// the first of them came.
+func TestClockSetBack(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo, jg, _ := pair(t, w)
+	romeo.stop()
+	st := romeo.cfg.Store
+	var off atomic.Int64
+	start := func(deaf bool) *actor {
+		st = memoryCopy(st)
+		cfg := w.config("romeo", st)
+		cfg.TLS.Time = time.Now
+		cfg.Clock = func() time.Time { return time.Now().Add(time.Duration(off.Load())) }
+		a := w.prepare("romeo", cfg)
+		if deaf {
+			a.onMsg = func(ctx context.Context, _ *client.Message) { <-ctx.Done() }
+		}
+		a.run()
+		ok(t, a.Ready(ctxShort(t)))
+		return a
+	}
+	var want []string
+	for i, ahead := range []time.Duration{365 * 24 * time.Hour, 0, -time.Hour} {
+		off.Store(int64(ahead))
+		romeo = start(true)
+		for j := range 2 {
+			text := fmt.Sprintf("%d.%d", i, j)
+			want = append(want, juliet.Account()+": "+text)
+			must(jg.Send(ctxShort(t), text))(t)
+		}
+		ok(t, romeo.group(jg.JID()).Sync(ctxShort(t)))
+		romeo.stop()
+	}
+	romeo = start(false)
+	romeo.until("all of them", func() bool { return len(romeo.messages) == len(want) })
+	romeo.mu.Lock()
+	defer romeo.mu.Unlock()
+	if got := romeo.texts(); !slices.Equal(got, want) {
+		t.Errorf("heard %q, want %q", got, want)
 	}
 }

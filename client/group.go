@@ -57,7 +57,6 @@ type Group struct {
 	window     int           // how many messages may be under way at once
 	answered   time.Time     // when the service last accepted one of them
 	byRef      map[stanza.Ref]*outMessage
-	nextRow    uint64 // of the outbox and the inbox
 
 	queue     map[uint64]*entry // entries that arrived, by seq
 	ephemeral []*entry
@@ -113,6 +112,7 @@ type groupMeta struct {
 	Ender   bool        `json:"ender,omitempty"`   // this device has ended the group by a ReInit and continues it
 	SkipTo  uint64      `json:"skip-to,omitempty"` // entries up to here are those of somebody else's epochs: only their chain counts
 	Vouched string      `json:"vouched,omitempty"` // fingerprint of the new key that the group has been told
+	Row     uint64      `json:"row,omitempty"`     // number of the last row of the outbox and the inbox
 	Stuck   *StuckError `json:"stuck,omitempty"`   // the log has a commit that must not be followed
 	Renew   time.Time   `json:"renew,omitzero"`    // when the own keys are to be changed; zero: as usual
 }
@@ -295,9 +295,11 @@ func (g *Group) load() error {
 	if b, ok, err := g.c.store.Get(g.row("meta")); err != nil {
 		return err
 	} else if ok {
+		row := g.meta.Row
 		if err := json.Unmarshal(b, &g.meta); err != nil {
 			return err
 		}
+		g.meta.Row = max(g.meta.Row, row)
 		g.setStatus(g.meta.Status)
 	}
 	if g.meta.Status == statusJoined {

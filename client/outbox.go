@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/lockstep-im/lockstep/client/store"
@@ -72,6 +73,9 @@ func (g *Group) loadOutbox() error {
 		m := &outMessage{
 			row: key, origin: s.Origin, content: s.Content, written: s.Written, sealed: s.Sealed, epoch: s.Epoch,
 			ref: stanza.MessageRef(s.Sealed), durable: true, done: make(chan struct{}),
+		}
+		if n, err := strconv.ParseUint(key[len(prefix):], 16, 64); err == nil {
+			g.meta.Row = max(g.meta.Row, n) // it was written without the group's own row
 		}
 		g.outbox = append(g.outbox, m)
 		if len(m.sealed) > 0 {
@@ -164,7 +168,7 @@ func (g *Group) accepted(m *outMessage, ref stanza.Ref, acc *stanza.Accepted) {
 // the lock held.
 func (g *Group) announceSent(m *outMessage, seq uint64) {
 	it, op := g.eventOp(&SentLater{OriginID: m.origin}, seq, time.Time{})
-	g.whenWritten(&written{b: g.b, ticket: g.b.add(op), items: []item{it}})
+	g.whenWritten(&written{b: g.b, ticket: g.b.add(op, g.metaOp()), items: []item{it}})
 }
 
 // refused gives a message up.
@@ -182,7 +186,7 @@ func (g *Group) refused(m *outMessage, err error) {
 		ops = append(ops, op)
 	}
 	g.dropOut(m)
-	ticket := g.b.add(ops...)
+	ticket := g.b.add(append(ops, g.metaOp())...)
 	m.finish(nil, fmt.Errorf("client: sending to %s: %w", g.jid, err))
 	if it.row != "" {
 		g.whenWritten(&written{b: g.b, ticket: ticket, items: []item{it}})

@@ -87,14 +87,10 @@ func (p *Posted) wait(ctx context.Context) (*Sent, error) {
 }
 
 // newRow names a row that sorts behind all others of its kind, also after a
-// restart.
+// restart, and when the clock has been set back. Called with the lock held.
 func (g *Group) newRow(kind string) string {
-	n := uint64(time.Now().UnixNano())
-	if n <= g.nextRow {
-		n = g.nextRow + 1
-	}
-	g.nextRow = n
-	return g.row(fmt.Sprintf("%s/%016x", kind, n))
+	g.meta.Row = max(g.meta.Row+1, uint64(max(g.c.cfg.clock().UnixNano(), 0)))
+	return g.row(fmt.Sprintf("%s/%016x", kind, g.meta.Row))
 }
 
 // Send sends text and returns when the delivery service has accepted it. If ctx
