@@ -64,10 +64,13 @@ type Config struct {
 	Suites []mls.CipherSuite
 	// Certificate makes the device's credential an X.509 chain instead of the
 	// bare JID. Its subject alternative names must have the JID as XmppAddr
-	// (RFC 6120 §13.7.1.4), and its key must fit the cipher suite.
+	// (RFC 6120 §13.7.1.4), and its key must fit the cipher suite. When it has
+	// expired nobody adds this device any more; it stays in its groups, and
+	// [Client.Doctor] says so, until the client is started with another.
 	Certificate *tls.Certificate
 	// Roots are the certificate authorities whose X.509 credentials are
-	// accepted from others. Nil: none are.
+	// accepted from others. Nil: none are. Members whose certificates expire
+	// stay members, because clocks differ and must not divide a group.
 	Roots *x509.CertPool
 
 	// Trust decides about keys that nobody has compared. Nil: [BlindTrust].

@@ -49,13 +49,13 @@
 //
 // # Files
 //
-// client.go, session.go, link.go, stream.go, iq.go and adopt.go keep the
-// connection; router.go sorts what arrives; receive.go and sync.go follow the
-// log, handshake.go its commits, seen.go its copies; send.go and commit.go write to
-// it, outbox.go and submit.go see it through; join.go, invite.go, membership.go and
-// recover.go come, go and come back; reinit.go and successor.go take a group to
-// another suite; trust.go, trustmessage.go, identity.go and policy.go judge, and
-// report.go tells the operator; clock.go says when a clock is wrong; own.go, keypackage.go and pep.go keep this device's
-// keys; batch.go, written.go, row.go, deliver.go and intent.go see to it that nothing
-// is lost, closed.go that nothing happens after Close.
+// client.go, session.go, link.go, stream.go, iq.go and adopt.go keep the connection;
+// router.go sorts what arrives; receive.go and sync.go follow the log, handshake.go
+// its commits, seen.go its copies; send.go and commit.go write to it, outbox.go and
+// submit.go see it through; join.go, invite.go, membership.go and recover.go come, go
+// and come back; reinit.go and successor.go take a group to another suite; trust.go,
+// trustmessage.go, identity.go and policy.go judge, and report.go tells the operator;
+// clock.go says when a clock is wrong; own.go, keypackage.go and pep.go keep this
+// device's keys; batch.go, written.go, row.go, deliver.go and intent.go see to it
+// that nothing is lost, closed.go that nothing happens after Close.
 package client

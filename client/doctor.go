@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockstep-im/lockstep/mls"
@@ -79,11 +81,17 @@ func (c *Client) doctorStore(add finder) {
 }
 
 func (c *Client) doctorCredential(add finder) {
-	if me, err := c.identityFor(c.suite); err != nil {
+	me, err := c.identityFor(c.suite)
+	if err != nil {
 		add("credential", false, "see the configuration", "there is no key for %v: %v", c.suite, err)
 		return
-	} else if err := c.mls.Authenticator.ValidateCredential(me.Credential, me.Key.Public(), mls.UseMember); err != nil {
+	}
+	if err := c.mls.Authenticator.ValidateCredential(me.Credential, me.Key.Public(), mls.UseMember); err != nil {
 		add("credential", false, "renew the certificate, or set Roots so that this client accepts its own kind", "the own credential is not valid: %v", err)
+		return
+	}
+	if err := outdatedCertificate(me.Credential, c.cfg.clock()); err != nil {
+		add("credential", false, "configure another Certificate: until then nobody can add this device to a group", "%v", err)
 		return
 	}
 	add("credential", true, "", "the device's key is %s", FormatFingerprint(c.Fingerprint()))
@@ -188,6 +196,7 @@ func (c *Client) doctorGroups(ctx context.Context, add finder) {
 			add(name, false, "wait: the client comes back with new keys", "the state was given up: %s", reason)
 			continue
 		}
+		outdated := g.outdatedMembers()
 		var page stanza.Log
 		err := c.ask(ctx, "get", g.jid, &stanza.LogQuery{Device: c.device, After: seq, Max: 1}, &page)
 		switch {
@@ -201,8 +210,27 @@ func (c *Client) doctorGroups(ctx context.Context, add finder) {
 			add(name, false, "wait: the client is catching up", "%d entries behind", page.Head-seq)
 		case waiting > 0:
 			add(name, false, "wait: they are sent as soon as the service takes them", "up to date at epoch %d, %d messages not accepted yet", g.Epoch(), waiting)
+		case outdated != nil:
+			add(name, false, "they are still in the group, and read what is sent: ask them for new certificates, or remove them", "up to date, and the certificates of these have expired or are not valid yet: %s", strings.Join(outdated, ", "))
 		default:
 			add(name, true, "", "up to date at entry %d, epoch %d", seq, g.Epoch())
 		}
 	}
+}
+
+// outdatedMembers are the accounts in the group of which a device has a certificate
+// that has expired, or is not valid yet.
+func (g *Group) outdatedMembers() (out []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.load() != nil || g.state == nil {
+		return nil
+	}
+	now := g.c.cfg.clock()
+	for m := range g.state.Members() {
+		if jid := leafIdentity(m.Leaf); outdatedCertificate(m.Leaf.Credential, now) != nil && !slices.Contains(out, jid) {
+			out = append(out, jid)
+		}
+	}
+	return out
 }

@@ -184,8 +184,10 @@ func (a *authenticator) ValidateCredential(c mls.Credential, key []byte, use mls
 	return nil
 }
 
-// validateChain checks a certificate path (RFC 5280 §6) and that it is for the
-// key.
+// validateChain checks a certificate path (RFC 5280 §6) and that it is for the key.
+// That it has expired is no error here: clocks differ and time goes on, and a leaf
+// that some members take and others do not would divide the group, or lock out who
+// comes back to it. Who lets somebody in asks outdatedCertificate besides.
 func (a *authenticator) validateChain(c mls.Credential, key []byte) error {
 	if a.roots == nil {
 		return errors.New("client: X.509 credentials are not accepted: Roots is not set")
@@ -200,15 +202,16 @@ func (a *authenticator) validateChain(c mls.Credential, key []byte) error {
 	// The SAN's only name may be one that Go does not know, and the extension
 	// may be critical: this code has read it.
 	leaf.UnhandledCriticalExtensions = withoutOID(leaf.UnhandledCriticalExtensions, oidSAN)
-	pool := x509.NewCertPool()
+	pool, at := x509.NewCertPool(), during(leaf, a.now())
 	for _, der := range c.Certificates[1:] {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
 			return fmt.Errorf("client: the credential's chain: %w", err)
 		}
 		pool.AddCert(cert)
+		at = during(cert, at)
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: a.roots, Intermediates: pool, CurrentTime: a.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: a.roots, Intermediates: pool, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return fmt.Errorf("client: the credential's certificate: %w", err)
 	}
 	var public []byte
@@ -227,6 +230,37 @@ func (a *authenticator) validateChain(c mls.Credential, key []byte) error {
 	}
 	if !bytes.Equal(public, key) {
 		return errors.New("client: the certificate is for another key than the leaf's")
+	}
+	return nil
+}
+
+// during is at, or the moment next to it in which the certificate is valid.
+func during(cert *x509.Certificate, at time.Time) time.Time {
+	switch {
+	case at.Before(cert.NotBefore):
+		return cert.NotBefore
+	case at.After(cert.NotAfter):
+		return cert.NotAfter
+	}
+	return at
+}
+
+// outdatedCertificate says that a certificate of the credential has expired or is not
+// valid yet, nil if neither.
+func outdatedCertificate(c mls.Credential, now time.Time) error {
+	if c.Type != mls.CredentialX509 {
+		return nil
+	}
+	for _, der := range c.Certificates {
+		cert, err := x509.ParseCertificate(der)
+		switch {
+		case err != nil:
+			return fmt.Errorf("client: the credential's certificate: %w", err)
+		case now.After(cert.NotAfter):
+			return fmt.Errorf("client: the certificate expired on %s", cert.NotAfter.UTC().Format(time.DateOnly))
+		case now.Before(cert.NotBefore):
+			return fmt.Errorf("client: the certificate is not valid before %s", cert.NotBefore.UTC().Format(time.DateOnly))
+		}
 	}
 	return nil
 }

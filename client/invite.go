@@ -299,6 +299,10 @@ func (g *Group) vet(ctx context.Context, u *InviteUser, suite mls.CipherSuite, i
 			continue
 		}
 		leaf := d.kp.LeafNode
+		if err := outdatedCertificate(leaf.Credential, g.c.cfg.clock()); err != nil {
+			fail(InviteInvalid, g.c.blameClock(ctx, g.host, err).Error())
+			continue
+		}
 		if j, err := identityOf(leaf.Credential); err != nil || j != u.JID {
 			fail(InviteInvalid, fmt.Sprintf("it is not %s's but %q's", u.JID, j))
 			continue

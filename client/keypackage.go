@@ -321,6 +321,9 @@ func (c *Client) newKeyPackage(cs mls.CipherSuite, lastResort bool, now time.Tim
 	if err != nil {
 		return nil, err
 	}
+	if err := outdatedCertificate(me.Credential, now); err != nil {
+		return nil, fmt.Errorf("client: nobody can add this device: %w: configure another Certificate", err)
+	}
 	p, err := mls.NewKeyPackage(c.mls, cs, me, &mls.KeyPackageOptions{LastResort: lastResort, DeviceID: c.device[:]})
 	if err != nil {
 		return nil, fmt.Errorf("client: making a key package: %w", err)

@@ -14,10 +14,12 @@ import (
 	"errors"
 	"math/big"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/client/store"
 	"github.com/lockstep-im/lockstep/mls"
 )
 
@@ -234,5 +236,72 @@ func TestX509Credentials(t *testing.T) {
 	}
 	if err := a.ValidateSuccessor(&mls.LeafNode{Credential: mls.BasicCredential([]byte("romeo@" + domain))}, &mls.LeafNode{Credential: mls.BasicCredential([]byte("tybalt@" + domain))}); err == nil {
 		t.Error("a leaf could change its account")
+	}
+}
+
+// TestExpiredCertificates goes on in a group while the certificates of its members
+// run out: what is in the log holds for everybody, whatever their clocks say. Nobody
+// is let in by such a certificate, and the doctor names it.
+func TestExpiredCertificates(t *testing.T) {
+	w := newWorld(t)
+	caPub, caKey, _ := ed25519.GenerateKey(rand.Reader)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Friar Laurence"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	ca := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, caPub, caKey))(t)))(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	var late atomic.Int64 // the certificates are for a day
+	config := func(name string, st store.Store) client.Config {
+		pub, key, _ := ed25519.GenerateKey(rand.Reader)
+		cfg := w.config(name, st)
+		cfg.TLS.Time = time.Now
+		cfg.Roots, cfg.Certificate = roots, certificate(t, ca, caKey, name+"@"+domain, key, pub)
+		cfg.Clock = func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+		return cfg
+	}
+	cfg := config("juliet", store.NewMemory("juliet@"+domain))
+	juliet, romeo := w.start("juliet", cfg), w.start("romeo", config("romeo", store.NewMemory("romeo@"+domain)))
+	w.start("nurse", config("nurse", store.NewMemory("nurse@"+domain)))
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(g.JID())
+
+	late.Store(int64(48 * time.Hour))
+	ok(t, rg.UpdateKeys(ctxShort(t)))
+	must(rg.Send(ctxShort(t), "it is not yet near day"))(t)
+	juliet.hears("it is not yet near day")
+	sameEpoch(t, g, rg)
+	res, err := g.Invite(ctxShort(t), "nurse@"+domain)
+	if !errors.Is(err, client.ErrNobodyAdded) || !strings.Contains(res.Users[0].Reason, "certificate") {
+		t.Errorf("inviting by a certificate that has expired: %v, %+v", err, res)
+	}
+	juliet.stop()
+	cfg.Store = memoryCopy(cfg.Store)
+	juliet = w.start("juliet", cfg) // with the same certificate
+	g = juliet.group(g.JID())
+	must(rg.Send(ctxShort(t), "it was the nightingale"))(t)
+	juliet.hears("it was the nightingale")
+	ok(t, g.UpdateKeys(ctxShort(t)))
+	sameEpoch(t, g, rg)
+	g.Lose("morning")
+	ok(t, g.Sync(ctxShort(t))) // the tree has expired certificates
+	must(g.Send(ctxShort(t), "the lark"))(t)
+	romeo.hears("the lark")
+	for _, a := range []*actor{juliet, romeo} {
+		a.mu.Lock()
+		if n := count[*client.Misbehaved](a); n > 0 {
+			t.Errorf("%s: %s", a.name, a.eventNames())
+		}
+		a.mu.Unlock()
+	}
+	var own, group bool
+	for _, f := range juliet.Doctor(ctxShort(t)) {
+		own = own || f.Name == "credential" && !f.OK && strings.Contains(f.Text, "expired")
+		group = group || f.Name == "group "+g.JID() && !f.OK && strings.Contains(f.Text, "romeo@"+domain) && strings.Contains(f.Text, "expired")
+	}
+	if !own || !group {
+		t.Errorf("the doctor says %+v", juliet.Doctor(ctxShort(t)))
 	}
 }
