@@ -159,7 +159,9 @@ func (g *Group) step() bool {
 		w.ticket = 0
 		g.flushSoon()
 	}
-	g.whenWritten(w)
+	if r.flush || len(r.items) > 0 || len(r.after) > 0 {
+		g.whenWritten(w)
+	}
 	g.signal()
 	g.mu.Unlock()
 	g.c.fail("processed")
