@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/lockstep-im/lockstep/client/store"
@@ -41,11 +42,11 @@ func (g *Group) unsealed(m *outMessage, ref stanza.Ref) bool {
 }
 
 // overtakenByReInit reports whether a request was refused because the group has
-// been reinitialised meanwhile: it has ended, or goes on already without this device.
+// been reinitialised meanwhile, as far as the log tells: it has ended, goes on
+// without this device, or with it and does not know what was sealed for the old one.
 func (g *Group) overtakenByReInit(ctx context.Context, err error) bool {
 	var refused *stanza.Error
-	var outside *stanza.NotAMember
-	if !errors.As(err, &outside) && (!errors.As(err, &refused) || refused.Condition != stanza.NotAllowed) {
+	if !errors.As(err, &refused) || !slices.Contains([]stanza.Condition{stanza.NotAllowed, stanza.Forbidden, stanza.BadRequest}, refused.Condition) {
 		return false
 	}
 	if e := g.catchUp(ctx, 0); e != nil {
