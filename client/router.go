@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"io"
+	"sync"
 
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp"
@@ -19,6 +20,9 @@ import (
 
 // handleStanza takes one stanza of a dialled stream.
 func (c *Client) handleStanza(l link, raw []byte, ctx *xmlpull.Context) {
+	if c.isAnswer(l, raw, ctx) {
+		return
+	}
 	p := stanza.NewParser(ctx, xmlpull.Limits{MaxBytes: maxInbound})
 	s, err := p.Parse(raw)
 	if err != nil {
@@ -37,6 +41,39 @@ func (c *Client) handleStanza(l link, raw []byte, ctx *xmlpull.Context) {
 	if s.IsRequest() {
 		c.answerRequest(l, &s)
 	}
+}
+
+// startTags reads nothing but the beginning of stanzas.
+var startTags = sync.Pool{New: func() any {
+	r := new(xmlpull.Reader)
+	r.SetLimits(xmlpull.Limits{MaxBytes: maxInbound})
+	return r
+}}
+
+// isAnswer hands the answer to a request to who waits for it, by its start tag: who
+// has asked parses all of it, and a page of a log is long.
+func (c *Client) isAnswer(l link, raw []byte, ctx *xmlpull.Context) bool {
+	r := startTags.Get().(*xmlpull.Reader)
+	defer startTags.Put(r)
+	r.Reset(raw, ctx)
+	if kind, err := r.Next(); err != nil || kind != xmlpull.Start || string(r.Space()) != stanza.NSClient || string(r.Local()) != "iq" {
+		return false
+	}
+	var typ, id, from string
+	for _, a := range r.Attrs() {
+		if len(a.Space) > 0 {
+			continue
+		}
+		switch string(a.Local) {
+		case "type":
+			typ = string(a.Value)
+		case "id":
+			id = string(a.Value)
+		case "from":
+			from = string(a.Value)
+		}
+	}
+	return (typ == stanza.TypeResult || typ == stanza.TypeError) && c.iqs.answer(l, id, from, raw)
 }
 
 // route hands a stanza to what waits for it, and reports false for what is not
