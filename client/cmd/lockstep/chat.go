@@ -58,6 +58,7 @@ func (c *chatCmd) Run(a *app) error {
 		}
 	}()
 	final, err := p.Run()
+	m.noteRead()
 	cancel()
 	<-ended
 	cl.Close()
@@ -112,9 +113,14 @@ const keepLines = 1000
 
 // prefix names a group's rows: names in the store are not encrypted, so that
 // they say nothing.
-func (h *history) prefix(group string) string {
+func (h *history) prefix(group string) string { return "chat/" + nameless(group) + "/" }
+
+// readRow holds up to when a group has been read.
+func (h *history) readRow(group string) string { return "chat-read/" + nameless(group) }
+
+func nameless(group string) string {
 	sum := sha256.Sum256([]byte(group))
-	return "chat/" + hex.EncodeToString(sum[:12]) + "/"
+	return hex.EncodeToString(sum[:12])
 }
 
 // add keeps a line. A message that comes twice has one row.
@@ -157,5 +163,23 @@ func (h *history) load(group string) ([]*line, error) {
 }
 
 func (h *history) clear(group string) error {
-	return h.store.Apply(context.Background(), []store.Op{store.DeletePrefix(h.prefix(group))})
+	return h.store.Apply(context.Background(), []store.Op{store.DeletePrefix(h.prefix(group)), store.Delete(h.readRow(group))})
+}
+
+// setRead notes up to when a group has been read.
+func (h *history) setRead(group string, at time.Time) error {
+	b, err := at.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return h.store.Apply(context.Background(), []store.Op{store.Put(h.readRow(group), b)})
+}
+
+// readUntil says up to when a group has been read, zero if it never was.
+func (h *history) readUntil(group string) (at time.Time, err error) {
+	b, ok, err := h.store.Get(h.readRow(group))
+	if err == nil && ok {
+		err = at.UnmarshalBinary(b)
+	}
+	return at, err
 }

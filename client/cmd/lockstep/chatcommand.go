@@ -255,6 +255,10 @@ func (m *chat) save(dir string) tea.Cmd {
 				}
 			}
 		}
+		if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
+			m.status = fmt.Sprintf("there is no folder %s: make it, or name another: /save FOLDER", shown(dir))
+			return nil
+		}
 		return func() tea.Msg {
 			path, err := saveFile(m.ctx, m.c, f, dir, m.progress("downloading"))
 			if err != nil {

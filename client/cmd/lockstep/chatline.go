@@ -55,6 +55,9 @@ type reaction struct {
 	symbols []string
 }
 
+// theirs reports whether somebody else wrote the line: no notice, and nothing of ours.
+func (l *line) theirs() bool { return l.From != "" && !l.Own }
+
 // ref is the name by which others refer to a line.
 func (l *line) ref() string {
 	if l.Origin != "" {

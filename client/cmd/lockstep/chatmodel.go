@@ -24,6 +24,7 @@ type room struct {
 	invited string // by whom; empty for a group of ours
 	lines   []*line
 	unread  int
+	read    time.Time // up to when, as the history knows
 	alarm   bool
 	typing  map[string]time.Time
 	seen    map[string]string // by whom, up to which line
@@ -158,11 +159,16 @@ func (m *chat) refresh() {
 		if r == nil || r.invited != "" {
 			r = newRoom(g.JID())
 			kept, err := m.h.load(r.jid)
+			if err == nil {
+				r.read, err = m.h.readUntil(r.jid)
+			}
 			if err != nil {
 				m.status = strip(err)
 			}
 			for _, l := range kept {
-				r.take(l)
+				if r.take(l) && l.theirs() && l.Time.After(r.read) {
+					r.unread++
+				}
 			}
 		}
 		r.name = g.Name()
@@ -288,8 +294,33 @@ func (m *chat) key(k tea.KeyMsg) (tea.Model, tea.Cmd) {
 	return m, tea.Batch(cmd, m.tellTyping())
 }
 
+// noteRead keeps up to when the open room has been read, for the next start. That is
+// done when a room is left and not for each line: a crash makes more seem unread
+// than is.
+func (m *chat) noteRead() {
+	r := m.room()
+	if r == nil || r.invited != "" {
+		return
+	}
+	at := r.read
+	for _, l := range r.lines {
+		if l.theirs() && l.Time.After(at) {
+			at = l.Time
+		}
+	}
+	if at.Equal(r.read) {
+		return
+	}
+	if err := m.h.setRead(r.jid, at); err != nil {
+		m.status = strip(err)
+		return
+	}
+	r.read = at
+}
+
 // goTo opens a room and keeps what was being written in the other.
 func (m *chat) goTo(i int) {
+	m.noteRead()
 	if r := m.room(); r != nil {
 		r.draft = m.input.Value()
 	}

@@ -354,6 +354,18 @@ func (th *theatre) window(name string) *window {
 	return w
 }
 
+// unread is what a window that is opened now says of a room.
+func (w *window) unread(name string) int {
+	w.look() // what was pressed has been done
+	for _, r := range newChat(w.m.ctx, w.m.c, w.m.h, w.m.opts).rooms {
+		if r.name == name {
+			return r.unread
+		}
+	}
+	w.t.Fatalf("there is no room %s", name)
+	return 0
+}
+
 func (w *window) look() string {
 	out := make(chan string, 1)
 	w.p.Send(snapshot{out})
@@ -457,6 +469,8 @@ func TestChatWindow(t *testing.T) {
 	os.WriteFile(file, bytes.Repeat([]byte("shall I compare thee "), 5000), 0o600)
 	juliet.types("/file " + file)
 	romeo.shows("[file sonnet.txt")
+	romeo.types("/save " + filepath.Join(th.dir, "nowhere"))
+	romeo.shows("there is no folder ")
 	romeo.types("/save " + t.TempDir())
 	romeo.shows("saved ")
 	romeo.types("/code")
@@ -468,11 +482,21 @@ func TestChatWindow(t *testing.T) {
 	if a, b := code(romeo.shows(", code ")), code(juliet.shows(", code ")); a != b {
 		t.Errorf("codes differ: %q and %q", a, b)
 	}
-	juliet.types("/create Other")
-	juliet.shows("created ", "Other")
+	juliet.types("/create Attic")
+	juliet.shows("created ", "Attic")
 	romeo.types("are you there?")
-	// It arrives in the room that is not open.
+	// It arrives in the room that is not open, and is unread in the next window too.
 	juliet.shows("Balcony 1")
+	if n := juliet.unread("Balcony"); n != 1 {
+		t.Errorf("%d lines are unread after a restart", n)
+	}
+	juliet.press(tea.KeyTab)
+	juliet.shows("are you there?")
+	juliet.press(tea.KeyTab)
+	juliet.shows("Attic")
+	if n := juliet.unread("Balcony"); n != 0 {
+		t.Errorf("%d lines that were read are unread after a restart", n)
+	}
 	juliet.press(tea.KeyTab)
 	juliet.shows("are you there?")
 	juliet.types("/remove romeo@" + demoDomain)
