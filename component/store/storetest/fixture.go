@@ -79,6 +79,9 @@ func CheckFixture(t *testing.T, s store.Store) {
 			t.Errorf("group %+v, log %+v", g, es)
 		}
 		nodes, err := r.Nodes(g.Key, 1)
+		if err != nil {
+			return err
+		}
 		w.same("nodes", nodes, []store.Node{{Index: 0, Data: []byte("leaf of juliet in 1")}, {Index: 1, Data: []byte("root in 1")}})
 		cs, err := r.Commits(g.Key, 0, 0, 0)
 		if err != nil || len(cs) != 2 || cs[0].Epoch != 0 || cs[1].Epoch != 1 {
