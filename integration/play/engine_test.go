@@ -235,7 +235,7 @@ romeo never chat "bye"
 romeo count 1 chat "hello"
 juliet alive
 `, ""},
-		{"expectation fails", "# x\npatience 50ms\nromeo login\nromeo expect chat \"hello\"\n", "nothing like"},
+		{"expectation fails", "# x\nromeo login\npatience 50ms\nromeo expect chat \"hello\"\n", "nothing like"},
 		{"never fails", "# x\njuliet,romeo login\njuliet chat romeo \"hello\"\nromeo expect chat \"hello\"\nromeo never chat \"hello\"\n", "it came 1 times"},
 		{"unknown verb", "# x\njuliet dance\n", "no such verb"},
 		{"unknown actor", "# x\nromoe login\n", "who is"},
@@ -269,7 +269,7 @@ juliet,romeo login
 juliet chat romeo "back"
 romeo expect chat "back"
 `, ""},
-		{"trigger fails", "# x\npatience 50ms\njuliet login\nat \"boo\" from juliet kill server verona\nuntil it happens\n", "it does not"},
+		{"trigger fails", "# x\njuliet login\npatience 50ms\nat \"boo\" from juliet kill server verona\nuntil it happens\n", "it does not"},
 		{"federation", `# two servers
 server verona
 server mantua
