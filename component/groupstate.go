@@ -181,6 +181,7 @@ func (st *groupState) dropMember(user, device string) {
 	} else {
 		st.members[user] = list
 	}
+	delete(st.muted, user+"/"+device) // it hears everything again if it comes back
 	st.haveTo = false
 }
 

@@ -225,6 +225,24 @@ func TestLeaveByRequest(t *testing.T) {
 	}
 }
 
+// TestBackAfterLeaving: who left and is added again hears what is said live.
+func TestBackAfterLeaving(t *testing.T) {
+	s := start(t)
+	j, r := pair(t, s)
+	r.must(r.set(balcony, &stanza.Leave{Device: r.id}, nil))
+	j.catchUp(balcony)
+	_, err := j.commit(balcony, mls.CommitOptions{})
+	j.must(err)
+	r.publish(2)
+	j.add(balcony, romeo)
+	r.join(balcony)
+	acc, err := j.sendText(balcony, "welcome back")
+	j.must(err)
+	if d, _ := r.event(balcony, "application"); d.Seq != acc.Seq {
+		t.Errorf("romeo is told of entry %d live, want %d", d.Seq, acc.Seq)
+	}
+}
+
 // TestBan: an outcast is shut out at once, removed by the next commit, and stays
 // out.
 func TestBan(t *testing.T) {

@@ -265,8 +265,7 @@ func (st *groupState) pendingRemoval(leaf mls.LeafIndex) *store.Entry {
 	return nil
 }
 
-// mute ends the fan-out to devices that are leaving, until they announce
-// themselves again or are removed.
+// mute ends the fan-out to devices that are leaving, until they are removed.
 func (g *group) mute(st *groupState, user string, device stanza.DeviceID) {
 	if st.muted == nil {
 		st.muted = make(map[string]bool)
