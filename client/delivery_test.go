@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/lockstep-im/lockstep/client"
+	"github.com/lockstep-im/lockstep/integration/loopback"
 )
 
 // TestClosedUnderAHandler closes a client while its handler is at work on the
@@ -45,6 +47,32 @@ func TestClosedUnderAHandler(t *testing.T) {
 	defer again.mu.Unlock()
 	if got := fmt.Sprint(again.texts()); got != "[juliet@capulet.lit: 1 juliet@capulet.lit: 2]" {
 		t.Errorf("after the restart romeo hears %s", got)
+	}
+}
+
+// TestSealedBeforeJoining adds somebody while a message of the epoch before is
+// under way, which the service still takes: it was not for the newcomer, who is
+// not told that it could not be opened.
+func TestSealedBeforeJoining(t *testing.T) {
+	w := newWorld(t)
+	juliet, _, jg, rg := pair(t, w)
+	nurse := w.join("nurse")
+	w.server.Fault(loopback.Rule{Action: loopback.Delay, Delay: time.Second, Kind: loopback.C2S, Dir: loopback.In, Peer: "romeo@" + domain, Count: 1,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<send") }})
+	posted := must(rg.Post(ctxShort(t), "late"))(t)
+	must(jg.Invite(ctxShort(t), "nurse@"+domain))(t)
+	ng := nurse.group(jg.JID())
+	sent := must(posted.Wait(ctxShort(t)))(t)
+	if sent.Epoch >= ng.Epoch() {
+		t.Fatalf("it was sealed in epoch %d, the nurse came in %d", sent.Epoch, ng.Epoch())
+	}
+	juliet.hears("late")
+	must(jg.Send(ctxShort(t), "welcome"))(t)
+	nurse.hears("welcome")
+	nurse.mu.Lock()
+	defer nurse.mu.Unlock()
+	if n := count[*client.Undecryptable](nurse); n > 0 {
+		t.Errorf("the nurse is told of %d messages that she cannot open", n)
 	}
 }
 

@@ -110,6 +110,7 @@ type groupMeta struct {
 	Due     int         `json:"due,omitempty"`     // jitter of the next update, in per cent
 	Leaving bool        `json:"leaving,omitempty"` // this device has asked to be removed
 	Ender   bool        `json:"ender,omitempty"`   // this device has ended the group by a ReInit and continues it
+	Since   uint64      `json:"since,omitempty"`   // epoch in which this device came in; 0: not known
 	SkipTo  uint64      `json:"skip-to,omitempty"` // entries up to here are those of somebody else's epochs: only their chain counts
 	Vouched string      `json:"vouched,omitempty"` // fingerprint of the new key that the group has been told
 	Row     uint64      `json:"row,omitempty"`     // number of the last row of the outbox and the inbox

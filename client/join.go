@@ -351,7 +351,7 @@ func (g *Group) enter(st *mls.Group, seq uint64, chain stanza.Hash, r *received)
 		g.meta.Ring = []ringEntry{{seq, chain[:]}}
 	}
 	g.meta.Reason, g.meta.Leaving, g.meta.Ender, g.meta.SkipTo, g.meta.Renew = "", false, false, 0, time.Time{}
-	g.meta.Sent, g.meta.Updated = 0, g.c.cfg.clock().UTC()
+	g.meta.Sent, g.meta.Updated, g.meta.Since = 0, g.c.cfg.clock().UTC(), st.Epoch()
 	g.setState(st)
 	g.loaded, g.fresh, g.meta.Stuck = true, false, nil
 	if g.pend != nil {

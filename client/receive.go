@@ -373,6 +373,9 @@ func (g *Group) processApplication(e *entry, r *received) {
 			}, e.seq, e.stamp)
 			return
 		}
+		if epoch, ok := msg.Epoch(); ok && epoch < g.meta.Since && errors.Is(err, mls.ErrEpochPast) {
+			return // sealed before this device was in, for the others
+		}
 		g.undecryptable(e, r, err)
 		return
 	}

@@ -373,6 +373,7 @@ func (g *Group) enterExternally(st *mls.Group, acc *stanza.Accepted, gi *stanza.
 	case reason == "" && was != statusLost:
 		r.put(g, &Joined{By: g.who(st.Self())}, acc.Seq, acc.Stamp)
 	default:
+		g.meta.Since = 0 // it was in before: what it cannot open is lost to it
 		if acc.Seq > from {
 			g.lost(from, acc.Seq-1, &r, acc.Stamp)
 		}

@@ -392,7 +392,7 @@ func (g *Group) adopt(next *startedGroup) error {
 	ops := []store.Op{store.DeletePrefix(g.row("m/")), store.Delete(g.row(rowBegun)), store.Put(g.row(rowOld), g.state.Save())}
 	g.parent = g.state
 	g.setState(st)
-	g.meta.Sent, g.meta.Updated = 0, g.c.cfg.clock().UTC()
+	g.meta.Sent, g.meta.Updated, g.meta.Since = 0, g.c.cfg.clock().UTC(), 0
 	ops = append(ops, g.unseal()...)
 	err = g.b.flush(g.b.add(append(ops, append(g.stateOps(), g.metaOp())...)...))
 	g.signal()
