@@ -33,6 +33,12 @@ func (g *Group) processHandshake(e *entry, r *received) {
 		return
 	}
 	got, err := g.state.Process(msg)
+	if g.meta.Leaving && e.kind == groupdata.Commit && errors.Is(err, mls.ErrMissingProposal) {
+		// It commits the own goodbye, whose answer was lost. That is not in the
+		// state, since nobody commits to leaving by themselves.
+		g.left(r)
+		return
+	}
 	if err != nil {
 		g.badHandshake(e, r, err)
 		return

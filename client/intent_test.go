@@ -84,6 +84,40 @@ func TestLeavingIsRedone(t *testing.T) {
 	juliet.until("romeo's end", func() bool { m, _ := g.Members(); return len(m) == 1 })
 }
 
+// TestLeavingOutlastsAnOutage loses the connection with the goodbye, twice: it is
+// said again.
+func TestLeavingOutlastsAnOutage(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo, jg, rg := pair(t, w)
+	w.server.Fault(loopback.Rule{Action: loopback.Cut, Kind: loopback.C2S, Dir: loopback.In, Peer: "romeo@" + domain, Count: 2,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<leave") }})
+	ok(t, rg.Leave(ctxShort(t), true))
+	must(jg.Send(ctxShort(t), "gone"))(t)
+	juliet.until("romeo's end", func() bool { m, _ := jg.Members(); return len(m) == 1 })
+	romeo.mu.Lock()
+	defer romeo.mu.Unlock()
+	if n := count[*client.ChangeFailed](romeo); n > 0 {
+		t.Errorf("%d changes failed", n)
+	}
+}
+
+// TestLeavingUnheard loses the answer to a goodbye: the leaver finds it in the log,
+// and is out with the commit that refers to it.
+func TestLeavingUnheard(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo, jg, rg := pair(t, w)
+	w.server.Fault(loopback.Rule{Action: loopback.Drop, Kind: loopback.C2S, Dir: loopback.Out, Peer: "romeo@" + domain, Count: 1,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<accepted") }})
+	go rg.Leave(context.Background(), true)
+	juliet.until("romeo's end", func() bool { m, _ := jg.Members(); return len(m) == 1 })
+	romeo.until("being out", func() bool { return len(romeo.Groups()) == 0 })
+	romeo.mu.Lock()
+	defer romeo.mu.Unlock()
+	if n := count[*client.Misbehaved](romeo) + count[*client.Rejoined](romeo); n > 0 {
+		t.Errorf("romeo accuses the service, or comes back: %v", romeo.events)
+	}
+}
+
 // TestChangeFails reports a change that cannot be made any more.
 func TestChangeFails(t *testing.T) {
 	w := newWorld(t)

@@ -469,8 +469,10 @@ func (g *Group) Leave(ctx context.Context, everywhere bool) error {
 }
 
 func (g *Group) leave(ctx context.Context, in *intent) error {
-	everywhere := in.Everywhere
 	if err := g.usable(ctx); err != nil {
+		if in.row != "" && errors.Is(err, ErrNotMember) {
+			return nil // an earlier attempt did it
+		}
 		return err
 	}
 	msg, _, err := g.state.ProposeSelfRemove(&mls.ProposeOptions{Wire: g.wire()})
@@ -488,32 +490,62 @@ func (g *Group) leave(ctx context.Context, in *intent) error {
 		return err
 	}
 	g.c.fail("leave-stored")
-	if alone {
-		// Nobody is left to commit it: the group ends with its last member.
-		if err := g.Destroy(ctx, "", ""); err != nil {
-			return err
+	submit := func() error {
+		if alone {
+			// Nobody is left to commit it: the group ends with its last member.
+			return g.Destroy(ctx, "", "")
 		}
-	} else {
 		req := &stanza.Leave{Proposals: []stanza.Proposal{{Epoch: epoch, Ref: stanza.MessageRef(msg.Bytes()), Bytes: msg.Bytes()}}}
-		if !everywhere {
+		if !in.Everywhere {
 			req.Device = g.c.device
 		}
-		var acc stanza.Accepted
-		err := g.c.ask(ctx, "set", g.jid, req, &acc)
+		return g.c.ask(ctx, "set", g.jid, req, new(stanza.Accepted))
+	}
+	lost := 0
+	for {
+		err := submit()
 		var se *stanza.StaleEpoch
-		if errors.As(err, &se) {
-			if err := g.catchUp(ctx, se.Head); err != nil {
-				return err
+		switch {
+		case err == nil, isOut(err):
+			g.update(func(r *received) { g.left(r) })
+			g.setStatusAfterLeave()
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("client: leaving %s: %w (last: %w)", g.jid, ctx.Err(), err)
+		case g.c.alive() != nil:
+			return err
+		case errors.As(err, &se):
+			if err = g.catchUp(ctx, se.Head); err == nil {
+				return g.leave(ctx, in)
 			}
-			return g.leave(ctx, in)
-		}
-		if err != nil {
+		case retryAfter(err) > 0:
+			g.c.waitAsked(ctx, g.host, err)
+			continue
+		case !unknownOutcome(err) && !errors.Is(err, ErrOffline):
+			g.stay()
 			return fmt.Errorf("client: leaving %s: %w", g.jid, err)
 		}
+		// It may be said twice: the service knows it by its ref, or knows that
+		// this device is gone.
+		g.pauseLost(ctx, err, &lost)
+		g.c.waitLink(ctx)
 	}
-	g.update(func(r *received) { g.left(r) })
-	g.setStatusAfterLeave()
-	return nil
+}
+
+// isOut reports whether a refusal says that there is nothing to leave any more.
+func isOut(err error) bool {
+	var nm *stanza.NotAMember
+	var e *stanza.Error
+	return errors.As(err, &nm) || errors.As(err, &e) && e.Condition == stanza.Gone
+}
+
+// stay takes back that this device is leaving: it was refused.
+func (g *Group) stay() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.meta.Leaving = false
+	g.b.add(g.metaOp())
+	g.flushSoon()
 }
 
 func (g *Group) setStatusAfterLeave() {
