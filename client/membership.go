@@ -475,7 +475,8 @@ func (g *Group) leave(ctx context.Context, in *intent) error {
 		}
 		return err
 	}
-	msg, _, err := g.state.ProposeSelfRemove(&mls.ProposeOptions{Wire: g.wire()})
+	// In a group with private handshakes, too: it is sent in no other way.
+	msg, _, err := g.state.ProposeSelfRemove(&mls.ProposeOptions{Wire: mls.WireFormatPublicMessage})
 	if err != nil {
 		g.mu.Unlock()
 		return fmt.Errorf("client: leaving: %w", err)
@@ -556,11 +557,4 @@ func (g *Group) setStatusAfterLeave() {
 		g.b.add(g.metaOp())
 		g.flushSoon()
 	}
-}
-
-func (g *Group) wire() mls.WireFormat {
-	if g.private() {
-		return mls.WireFormatPrivateMessage
-	}
-	return mls.WireFormatPublicMessage
 }
