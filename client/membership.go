@@ -475,6 +475,20 @@ func (g *Group) leave(ctx context.Context, in *intent) error {
 		}
 		return err
 	}
+	if in.Everywhere && g.private() && g.otherDevices() != nil {
+		// The service cannot see them off, as it does elsewhere: it has no tree.
+		g.mu.Unlock()
+		err := g.commit(ctx, func() (*mls.CommitOptions, error) {
+			if out := g.otherDevices(); out != nil {
+				return &mls.CommitOptions{Remove: out}, nil
+			}
+			return nil, errNothingToDo
+		})
+		if err != nil {
+			return fmt.Errorf("client: leaving with the other devices: %w", err)
+		}
+		return g.leave(ctx, in)
+	}
 	// In a group with private handshakes, too: it is sent in no other way.
 	msg, _, err := g.state.ProposeSelfRemove(&mls.ProposeOptions{Wire: mls.WireFormatPublicMessage})
 	if err != nil {
@@ -531,6 +545,17 @@ func (g *Group) leave(ctx context.Context, in *intent) error {
 		g.pauseLost(ctx, err, &lost)
 		g.c.waitLink(ctx)
 	}
+}
+
+// otherDevices are the leaves of the account's other devices. Called with the lock
+// held.
+func (g *Group) otherDevices() (out []mls.LeafIndex) {
+	for m := range g.state.Members() {
+		if leafIdentity(m.Leaf) == g.c.account && deviceOf(m.Leaf) != g.c.device {
+			out = append(out, m.Index)
+		}
+	}
+	return out
 }
 
 // isOut reports whether a refusal says that there is nothing to leave any more.

@@ -37,6 +37,15 @@ func TestPrivateHandshakes(t *testing.T) {
 	juliet.hears("from the phone")
 	sameEpoch(t, g, rg, pg)
 	_ = ng
+	// The service cannot see a device off: the one that leaves takes the other out.
+	ok(t, pg.Leave(ctxShort(t), true))
+	sees[*client.Removed](romeo)
+	must(g.Send(ctxShort(t), "alone"))(t)
+	juliet.until("romeo's end", func() bool { m, _ := g.Members(); return len(m) == 1 })
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	must(g.Send(ctxShort(t), "together"))(t)
+	romeo.hears("together")
+	phone.hears("together")
 }
 
 // TestOpenGroup is joined by somebody whom nobody has invited.
