@@ -7,11 +7,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
 	"errors"
-	"math/big"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -86,14 +83,7 @@ func TestRotationInterrupted(t *testing.T) {
 // replaced in the groups that it is in.
 func TestNewCertificate(t *testing.T) {
 	w := newWorld(t)
-	caPub, caKey, _ := ed25519.GenerateKey(rand.Reader)
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Friar Laurence"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	ca := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, caPub, caKey))(t)))(t)
-	roots := x509.NewCertPool()
-	roots.AddCert(ca)
+	ca, caKey, roots := authority(t, 24*time.Hour)
 	config := func(name string, st store.Store) client.Config {
 		pub, key, _ := ed25519.GenerateKey(rand.Reader)
 		cfg := w.config(name, st)

@@ -161,17 +161,23 @@ func certificate(t *testing.T, ca *x509.Certificate, caKey any, account string, 
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-func TestX509Credentials(t *testing.T) {
-	w := newWorld(t)
-	caPub, caKey, _ := ed25519.GenerateKey(rand.Reader)
-	caTmpl := &x509.Certificate{
+// authority is one that makes certificates, for so long, and the roots that have it.
+func authority(t *testing.T, lasts time.Duration) (*x509.Certificate, ed25519.PrivateKey, *x509.CertPool) {
+	t.Helper()
+	pub, key, _ := ed25519.GenerateKey(rand.Reader)
+	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Friar Laurence"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(lasts), KeyUsage: x509.KeyUsageCertSign,
 	}
-	caDER := must(x509.CreateCertificate(rand.Reader, caTmpl, caTmpl, caPub, caKey))(t)
-	ca := must(x509.ParseCertificate(caDER))(t)
+	ca := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, key))(t)))(t)
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
+	return ca, key, roots
+}
+
+func TestX509Credentials(t *testing.T) {
+	w := newWorld(t)
+	ca, caKey, roots := authority(t, 24*time.Hour)
 
 	start := func(name string) *actor {
 		pub, key, _ := ed25519.GenerateKey(rand.Reader)
@@ -207,7 +213,7 @@ func TestX509Credentials(t *testing.T) {
 		key  []byte
 	}{
 		"another key":  {certificate(t, ca, caKey, "romeo@"+domain, key, pub), make([]byte, 32)},
-		"another root": {certificate(t, caTmpl, key, "romeo@"+domain, key, pub), pub},
+		"another root": {certificate(t, &x509.Certificate{Subject: ca.Subject}, key, "romeo@"+domain, key, pub), pub},
 	} {
 		if err := a.ValidateCredential(mls.X509Credential(c.cert.Certificate...), c.key, mls.UseMember); err == nil {
 			t.Errorf("%s: taken", name)
@@ -244,14 +250,7 @@ func TestX509Credentials(t *testing.T) {
 // is let in by such a certificate, and the doctor names it.
 func TestExpiredCertificates(t *testing.T) {
 	w := newWorld(t)
-	caPub, caKey, _ := ed25519.GenerateKey(rand.Reader)
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Friar Laurence"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	ca := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, tmpl, tmpl, caPub, caKey))(t)))(t)
-	roots := x509.NewCertPool()
-	roots.AddCert(ca)
+	ca, caKey, roots := authority(t, 1000*time.Hour)
 	var late atomic.Int64 // the certificates are for a day
 	config := func(name string, st store.Store) client.Config {
 		pub, key, _ := ed25519.GenerateKey(rand.Reader)
