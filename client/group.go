@@ -4,7 +4,6 @@ package client
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -123,38 +122,6 @@ type groupMeta struct {
 type ringEntry struct {
 	Seq   uint64 `json:"s"`
 	Chain []byte `json:"c"`
-}
-
-// chainRing is stored as one string: the seq in 8 bytes and the chain in 32, of each
-// entry. It is written with every batch, and was a list in earlier versions.
-type chainRing []ringEntry
-
-const ringEntrySize = 8 + len(stanza.Hash{})
-
-func (r chainRing) MarshalJSON() ([]byte, error) {
-	b := make([]byte, 0, len(r)*ringEntrySize)
-	for _, e := range r {
-		b = append(binary.BigEndian.AppendUint64(b, e.Seq), e.Chain...)
-	}
-	return json.Marshal(b)
-}
-
-func (r *chainRing) UnmarshalJSON(raw []byte) error {
-	if len(raw) > 0 && raw[0] == '[' {
-		return json.Unmarshal(raw, (*[]ringEntry)(r))
-	}
-	var b []byte
-	if err := json.Unmarshal(raw, &b); err != nil {
-		return err
-	}
-	if len(b)%ringEntrySize != 0 {
-		return fmt.Errorf("client: the chain of the last entries has %d bytes", len(b))
-	}
-	*r = nil
-	for ; len(b) > 0; b = b[ringEntrySize:] {
-		*r = append(*r, ringEntry{binary.BigEndian.Uint64(b), b[8:ringEntrySize:ringEntrySize]})
-	}
-	return nil
 }
 
 // ringSize is how many entries back a member's statement can be compared.
@@ -609,61 +576,4 @@ func (g *Group) Policy() (groupdata.Policy, error) {
 		return groupdata.Policy{}, nil
 	}
 	return st.Roles.Policy, nil
-}
-
-// StuckError says that the log of a group has a commit against the group's own
-// rules, which no honest member follows: nothing can be sent, and what comes behind
-// it cannot be read. [Misbehaved] has the evidence; [Group.Rejoin] is the way out.
-type StuckError struct {
-	Group  string `json:"group"`
-	Seq    uint64 `json:"seq"` // the entry that is not followed
-	Reason string `json:"reason"`
-}
-
-func (e *StuckError) Error() string {
-	return fmt.Sprintf("client: %s is stuck before entry %d, a commit against the group's rules (%s): see Group.Rejoin", e.Group, e.Seq, e.Reason)
-}
-
-// stuck is the reason why nothing can be done, nil if there is none. Called with
-// the lock held.
-func (g *Group) stuck() error {
-	if g.meta.Stuck == nil {
-		return nil
-	}
-	return g.meta.Stuck
-}
-
-// Sync returns when this device has processed the log as far as it goes now. If it
-// must come back into the group for that, Sync does it, or waits for it. The error
-// is ErrNotMember when the device is not in the group, and a [*StuckError] when it
-// does not follow the log any more.
-func (g *Group) Sync(ctx context.Context) error {
-	for {
-		err := g.catchUp(ctx, 0)
-		g.mu.Lock()
-		if g.rejoining {
-			if err = g.until(ctx, func() bool { return !g.rejoining }); err != nil {
-				g.mu.Unlock()
-				return fmt.Errorf("client: coming back into %s: %w", g.jid, err)
-			}
-			g.mu.Unlock()
-			continue
-		}
-		status, stuck := g.meta.Status, g.stuck()
-		g.mu.Unlock()
-		switch {
-		case g.c.alive() != nil:
-			return ErrClosed
-		case status == statusLost:
-			if err := g.rejoin(ctx); err != nil {
-				return fmt.Errorf("client: coming back into %s: %w", g.jid, err)
-			}
-		case err != nil:
-			return err
-		case status != statusJoined:
-			return ErrNotMember
-		default:
-			return stuck
-		}
-	}
 }

@@ -475,11 +475,11 @@ func (g *Group) leave(ctx context.Context, in *intent) error {
 		}
 		return err
 	}
-	if in.Everywhere && g.private() && g.otherDevices() != nil {
+	if in.Everywhere && g.private() && g.otherDevices(g.state) != nil {
 		// The service cannot see them off, as it does elsewhere: it has no tree.
 		g.mu.Unlock()
 		err := g.commit(ctx, func() (*mls.CommitOptions, error) {
-			if out := g.otherDevices(); out != nil {
+			if out := g.otherDevices(g.state); out != nil {
 				return &mls.CommitOptions{Remove: out}, nil
 			}
 			return nil, errNothingToDo
@@ -547,10 +547,9 @@ func (g *Group) leave(ctx context.Context, in *intent) error {
 	}
 }
 
-// otherDevices are the leaves of the account's other devices. Called with the lock
-// held.
-func (g *Group) otherDevices() (out []mls.LeafIndex) {
-	for m := range g.state.Members() {
+// otherDevices are the leaves of the account's other devices in a state.
+func (g *Group) otherDevices(st *mls.Group) (out []mls.LeafIndex) {
+	for m := range st.Members() {
 		if leafIdentity(m.Leaf) == g.c.account && deviceOf(m.Leaf) != g.c.device {
 			out = append(out, m.Index)
 		}

@@ -432,10 +432,8 @@ func (g *Group) addOldMembers(ctx context.Context, anyway bool) error {
 		return nil
 	}
 	suite, accounts := g.state.CipherSuite(), g.otherAccounts(g.parent)
-	for m := range g.parent.Members() {
-		if leafIdentity(m.Leaf) == g.c.account && deviceOf(m.Leaf) != g.c.device && !slices.Contains(accounts, g.c.account) {
-			accounts = append(accounts, g.c.account)
-		}
+	if g.otherDevices(g.parent) != nil {
+		accounts = append(accounts, g.c.account)
 	}
 	g.mu.Unlock()
 	res := g.claimFor(ctx, suite, accounts)

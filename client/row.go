@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/lockstep-im/lockstep/stanza"
 )
 
 // This file is the form of rows that hold much more than what describes it, and of
@@ -63,6 +65,38 @@ func readBlobRow(row []byte, header any, blobs ...*[]byte) error {
 	}
 	if len(rest) > 0 {
 		return fmt.Errorf("client: the row has %d bytes too many", len(rest))
+	}
+	return nil
+}
+
+// chainRing is stored as one string: the seq in 8 bytes and the chain in 32, of each
+// entry. It is written with every batch, and was a list in earlier versions.
+type chainRing []ringEntry
+
+const ringEntrySize = 8 + len(stanza.Hash{})
+
+func (r chainRing) MarshalJSON() ([]byte, error) {
+	b := make([]byte, 0, len(r)*ringEntrySize)
+	for _, e := range r {
+		b = append(binary.BigEndian.AppendUint64(b, e.Seq), e.Chain...)
+	}
+	return json.Marshal(b)
+}
+
+func (r *chainRing) UnmarshalJSON(raw []byte) error {
+	if len(raw) > 0 && raw[0] == '[' {
+		return json.Unmarshal(raw, (*[]ringEntry)(r))
+	}
+	var b []byte
+	if err := json.Unmarshal(raw, &b); err != nil {
+		return err
+	}
+	if len(b)%ringEntrySize != 0 {
+		return fmt.Errorf("client: the chain of the last entries has %d bytes", len(b))
+	}
+	*r = nil
+	for ; len(b) > 0; b = b[ringEntrySize:] {
+		*r = append(*r, ringEntry{binary.BigEndian.Uint64(b), b[8:ringEntrySize:ringEntrySize]})
 	}
 	return nil
 }

@@ -123,6 +123,63 @@ func (g *Group) catchUp(ctx context.Context, seq uint64) error {
 	return g.syncErr
 }
 
+// StuckError says that the log of a group has a commit against the group's own
+// rules, which no honest member follows: nothing can be sent, and what comes behind
+// it cannot be read. [Misbehaved] has the evidence; [Group.Rejoin] is the way out.
+type StuckError struct {
+	Group  string `json:"group"`
+	Seq    uint64 `json:"seq"` // the entry that is not followed
+	Reason string `json:"reason"`
+}
+
+func (e *StuckError) Error() string {
+	return fmt.Sprintf("client: %s is stuck before entry %d, a commit against the group's rules (%s): see Group.Rejoin", e.Group, e.Seq, e.Reason)
+}
+
+// stuck is the reason why nothing can be done, nil if there is none. Called with
+// the lock held.
+func (g *Group) stuck() error {
+	if g.meta.Stuck == nil {
+		return nil
+	}
+	return g.meta.Stuck
+}
+
+// Sync returns when this device has processed the log as far as it goes now. If it
+// must come back into the group for that, Sync does it, or waits for it. The error
+// is ErrNotMember when the device is not in the group, and a [*StuckError] when it
+// does not follow the log any more.
+func (g *Group) Sync(ctx context.Context) error {
+	for {
+		err := g.catchUp(ctx, 0)
+		g.mu.Lock()
+		if g.rejoining {
+			if err = g.until(ctx, func() bool { return !g.rejoining }); err != nil {
+				g.mu.Unlock()
+				return fmt.Errorf("client: coming back into %s: %w", g.jid, err)
+			}
+			g.mu.Unlock()
+			continue
+		}
+		status, stuck := g.meta.Status, g.stuck()
+		g.mu.Unlock()
+		switch {
+		case g.c.alive() != nil:
+			return ErrClosed
+		case status == statusLost:
+			if err := g.rejoin(ctx); err != nil {
+				return fmt.Errorf("client: coming back into %s: %w", g.jid, err)
+			}
+		case err != nil:
+			return err
+		case status != statusJoined:
+			return ErrNotMember
+		default:
+			return stuck
+		}
+	}
+}
+
 // pageQuery is a page of the log that was asked for.
 type pageQuery struct {
 	after uint64
