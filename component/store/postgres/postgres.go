@@ -143,7 +143,7 @@ func (s *Store) try(ctx context.Context, how string, f func(*relational.Tx) erro
 			c.rollback()
 		}
 	}()
-	tx := relational.NewTx(c)
+	tx := relational.NewTx(c, relational.Indexed)
 	defer tx.End()
 	err = f(tx)
 	if err == nil {

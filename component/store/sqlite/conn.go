@@ -94,6 +94,9 @@ func (c *conn) Exec(q string, args ...any) (int64, error) {
 	return int64(c.c.Changes()), nil
 }
 
+// Inserted returns the number of the row that was inserted last.
+func (c *conn) Inserted() int64 { return c.c.LastInsertRowID() }
+
 // Queue implements relational.Conn.
 func (c *conn) Queue(q string, args ...any) error {
 	_, err := c.Exec(q, args...)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -51,6 +52,134 @@ func TestForgotten(t *testing.T) {
 		script(t, path, string(dump)+"DELETE FROM epochs WHERE epoch < 2;")
 		storetest.CheckForgotten(t, openTest(t, path))
 	}
+}
+
+// TestLongLogs opens a database whose version found entries by indexes, with logs
+// of many entries: whole, cut in front, and of a group that has ended.
+func TestLongLogs(t *testing.T) {
+	dump, err := os.ReadFile(frozen(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "ds.db")
+	script(t, path, string(dump)+`
+		DELETE FROM log; DELETE FROM groups; DELETE FROM doomed;
+		INSERT INTO groups (id, jid, group_id, epoch, head, first, base, chain, rev, pending, mode, retention, created, config)
+			VALUES (7, 'whole@mls.example', x'01', 0, 100, 1, 0, zeroblob(32), 1, 0, 'public', 0, 0, x''),
+				(8, 'cut@mls.example', x'02', 0, 150, 51, 0, zeroblob(32), 1, 0, 'public', 0, 0, x'');
+		INSERT INTO doomed VALUES (9);
+		WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 150)
+		INSERT INTO log (row, gid, seq, epoch, kind, stamp, ref, chain, id, sender, device, bytes)
+			SELECT 3 * i + g, g, i, 0, 1, i, randomblob(32), zeroblob(32), '', '', '', CAST(printf('%d of %d', i, g) AS BLOB)
+			FROM n, (SELECT 7 AS g UNION SELECT 8 UNION SELECT 9)
+			WHERE g = 9 OR g = 7 AND i <= 100 OR g = 8 AND i > 50;`)
+	s := openTest(t, path)
+	for _, g := range []struct {
+		key         store.GroupKey
+		first, head uint64
+	}{{7, 1, 100}, {8, 51, 150}} {
+		var all []store.Entry
+		if err := s.View(t.Context(), func(r store.Reader) (err error) {
+			if all, err = r.Log(g.key, store.LogQuery{After: g.first - 1, Limit: 1000}); err != nil {
+				return err
+			}
+			for _, e := range all {
+				if again, err := r.EntryByRef(g.key, e.Ref); err != nil || again.Seq != e.Seq {
+					return fmt.Errorf("entry %d by its ref: %+v, %v", e.Seq, again, err)
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(all) != 100 {
+			t.Fatalf("group %d: %d entries", g.key, len(all))
+		}
+		for i, e := range all {
+			if want := g.first + uint64(i); e.Seq != want || string(e.Bytes) != fmt.Sprintf("%d of %d", want, g.key) {
+				t.Fatalf("group %d: entry %d is %d, %q", g.key, want, e.Seq, e.Bytes)
+			}
+		}
+		// It goes on where it was.
+		if err := s.Update(t.Context(), func(tx store.Tx) error {
+			for i := range 40 {
+				text := fmt.Append(nil, "new ", i)
+				a, err := tx.Append(&store.NewEntry{Group: g.key, Rev: 1, Kind: store.KindApplication, Ref: store.RefOf(text), Stamp: time.Now(), Bytes: text})
+				if err != nil || a.Seq != g.head+1+uint64(i) {
+					return fmt.Errorf("appending: %+v, %v", a, err)
+				}
+			}
+			a, err := tx.Append(&store.NewEntry{Group: g.key, Rev: 1, Kind: store.KindApplication, Ref: all[70].Ref, Stamp: time.Now(), Bytes: all[70].Bytes})
+			if err != nil || !a.Duplicate || a.Seq != all[70].Seq {
+				return fmt.Errorf("again: %+v, %v", a, err)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Of what is old nothing stays, and nothing that led to it.
+	if n, err := s.Clean(t.Context(), store.CleanPolicy{}); err != nil || n.Entries != 350 {
+		t.Fatalf("%d entries were cleaned, %v", n.Entries, err)
+	}
+	left(t, s, 80)
+}
+
+// left checks how many entries there are, and that as many records lead to them.
+func left(t *testing.T, s *Store, want int64) {
+	t.Helper()
+	entries, err1 := pragmaInt(s.w.c, "SELECT COUNT(*) FROM log")
+	tails, err2 := pragmaInt(s.w.c, "SELECT COALESCE(SUM(length(tail)), 0) / 16 FROM groups")
+	refs, err3 := pragmaInt(s.w.c, "SELECT COUNT(*) FROM log_refs")
+	records, err4 := pragmaInt(s.w.c, "SELECT COALESCE(SUM(length(records)), 0) / 16 FROM log_blocks")
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		t.Fatal(err)
+	}
+	// The block at the cut may begin before it.
+	if entries != want || refs+tails != want || records < refs || records >= refs+2*32 {
+		t.Errorf("%d entries, %d records in tails, %d in blocks, %d refs; want %d", entries, tails, records, refs, want)
+	}
+}
+
+// TestNothingLeft counts what is left of groups that have ended.
+func TestNothingLeft(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "ds.db"))
+	write := func(jid string, n int) (g *store.Group) {
+		t.Helper()
+		if err := s.Update(t.Context(), func(tx store.Tx) (err error) {
+			if g, err = tx.CreateGroup(&store.NewGroup{JID: jid, GroupID: []byte(jid), Mode: "public", Now: time.Now()}); err != nil {
+				return err
+			}
+			for i := range n {
+				text := fmt.Append(nil, i, jid)
+				e := &store.NewEntry{Group: g.Key, Rev: g.Rev, Kind: store.KindApplication, Ref: store.RefOf(text), Stamp: time.Unix(int64(i), 0), Bytes: text}
+				if _, err := tx.Append(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	clean := func(p store.CleanPolicy) {
+		t.Helper()
+		if _, err := s.Clean(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long, short := write("long@mls.example", 1200), write("short@mls.example", 20)
+	left(t, s, 1220)
+	clean(store.CleanPolicy{Now: time.Unix(1000, 0), LogAge: 500 * time.Second, LogMinAge: 500 * time.Second})
+	left(t, s, 700)
+	if err := s.Update(t.Context(), func(tx store.Tx) error {
+		return errors.Join(tx.DestroyGroup(long.Key, store.Tombstone{}), tx.DestroyGroup(short.Key, store.Tombstone{}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	clean(store.CleanPolicy{})
+	left(t, s, 0)
 }
 
 func script(t *testing.T, path, sql string) {

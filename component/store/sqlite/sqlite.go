@@ -330,7 +330,7 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 			c.c.SetInterrupt(nil)
 			c.Exec("ROLLBACK") // a snapshot is left, there is nothing to lose
 		}()
-		tx := relational.NewTx(c)
+		tx := relational.NewTx(c, relational.Blocks)
 		defer tx.End()
 		return f(tx)
 	})

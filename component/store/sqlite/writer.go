@@ -192,7 +192,7 @@ func (s *Store) runJob(j *job) (intact bool) {
 			return false
 		}
 	}
-	tx := relational.NewTx(s.w)
+	tx := relational.NewTx(s.w, relational.Blocks)
 	j.err = guard(j.f, tx)
 	doomed := tx.Doomed()
 	switch {
@@ -230,7 +230,7 @@ func (s *Store) runSingly(batch []*job) {
 			j.finish(err)
 			continue
 		}
-		tx := relational.NewTx(s.w)
+		tx := relational.NewTx(s.w, relational.Blocks)
 		err := guard(j.f, tx)
 		if err == nil {
 			err = tx.Doomed()

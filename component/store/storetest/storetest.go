@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"AppendIdempotent", testAppendIdempotent},
 		{"AppendProposal", testAppendProposal},
 		{"LogPages", testLogPages},
+		{"LogModel", testLogModel},
 		{"AcceptCommit", testAcceptCommit},
 		{"AcceptCommitConflict", testAcceptCommitConflict},
 		{"AcceptCommitIdempotent", testAcceptCommitIdempotent},

@@ -107,10 +107,16 @@ func cleanDoomed(ctx context.Context, db DB, n *store.Cleaned) error {
 		return err
 	}
 	for _, gid := range gids {
-		if err := repeat(ctx, db, &n.Entries, func(t *Tx) (int64, error) {
-			return t.exec(`DELETE FROM log WHERE gid = $1 AND seq IN (SELECT seq FROM log WHERE gid = $1 LIMIT 500)`, gid)
-		}); err != nil {
-			return err
+		for more := true; more; {
+			var wiped int64
+			if err := db.Update(ctx, func(tx store.Tx) (err error) {
+				t := tx.(*Tx)
+				wiped, more, err = t.log.wipe(t, gid)
+				return err
+			}); err != nil {
+				return err
+			}
+			n.Entries += wiped
 		}
 		if err := repeat(ctx, db, &n.Nodes, func(t *Tx) (int64, error) {
 			return t.exec(`DELETE FROM nodes WHERE gid = $1 AND idx IN (SELECT idx FROM nodes WHERE gid = $1 LIMIT 500)`, gid)
@@ -220,22 +226,25 @@ func (c *Cleaner) cleanLogs(ctx context.Context, db DB, p store.CleanPolicy, n *
 			cuts, count, last = cuts[:0], 0, c.cursor
 			type candidate struct {
 				store.Group
-				oldest, acked int64
+				acked int64
 			}
 			var gs []candidate
 			if err := t.query(`SELECT `+groupColumns+`,
-					COALESCE((SELECT stamp FROM log WHERE log.gid = groups.id AND log.seq = groups.first), 0),
 					COALESCE((SELECT MIN(acked) FROM members WHERE members.gid = groups.id AND removed = 0), 0)
 				FROM groups WHERE id > $1 ORDER BY id LIMIT 200`, func(r Row) error {
-				gs = append(gs, candidate{scanGroup(r), r.Int(13), r.Int(14)})
+				gs = append(gs, candidate{scanGroup(r), r.Int(13)})
 				return nil
 			}, c.cursor); err != nil {
+				return err
+			}
+			oldest := make(map[int64]int64, len(gs))
+			if err := t.log.oldest(t, c.cursor, 200, func(gid, stamp int64) { oldest[gid] = stamp }); err != nil {
 				return err
 			}
 			for i := range gs {
 				g := &gs[i]
 				count, last = count+1, int64(g.Key)
-				to, err := t.cutLog(&g.Group, g.oldest, g.acked, p)
+				to, err := t.cutLog(&g.Group, oldest[int64(g.Key)], g.acked, p)
 				if err != nil {
 					return err
 				}
@@ -299,7 +308,11 @@ func (t *Tx) before(g *store.Group, ms int64) (int64, error) {
 	first := int64(g.First)
 	n := sort.Search(int(int64(g.Head)-first+1), func(i int) bool {
 		stamp := int64(0)
-		if _, e := t.one(`SELECT stamp FROM log WHERE gid = $1 AND seq = $2`, func(r Row) { stamp = r.Int(0) }, int64(g.Key), first+int64(i)); e != nil {
+		at := first + int64(i)
+		if e := t.log.span(t, `l.stamp`, int64(g.Key), at, at, 1, func(r Row) error {
+			stamp = r.Int(0)
+			return nil
+		}); e != nil {
 			err = e
 		}
 		return stamp >= ms
@@ -320,8 +333,12 @@ func truncate(ctx context.Context, db DB, gid, first, to int64, n *store.Cleaned
 			}
 			// What a forgotten epoch has left goes with its commit.
 			ended := int64(-1)
-			if _, err := t.one(`SELECT COALESCE(MAX(epoch), -1) FROM log WHERE gid = $1 AND seq >= $2 AND seq <= $3 AND kind = 3`,
-				func(r Row) { ended = r.Int(0) }, gid, first, end); err != nil {
+			if err := t.log.span(t, `l.kind, l.epoch`, gid, first, end, cleanStep, func(r Row) error {
+				if store.Kind(r.Int(0)) == store.KindCommit {
+					ended = max(ended, r.Int(1))
+				}
+				return nil
+			}); err != nil {
 				return err
 			}
 			if ended >= 0 {
@@ -329,7 +346,7 @@ func truncate(ctx context.Context, db DB, gid, first, to int64, n *store.Cleaned
 					return err
 				}
 			}
-			gone, err = t.exec(`DELETE FROM log WHERE gid = $1 AND seq >= $2 AND seq <= $3`, gid, first, end)
+			gone, err = t.log.cut(t, gid, first, end)
 			return err
 		})
 		if err != nil {

@@ -52,13 +52,15 @@ var errStop = errors.New("enough")
 // A Tx is a store.Tx on a Conn; on a read-only Conn it serves as a store.Reader.
 type Tx struct {
 	c   Conn
+	log Entries
 	bad error
 }
 
 var _ store.Tx = (*Tx)(nil)
 
-// NewTx makes a Tx of a running transaction.
-func NewTx(c Conn) *Tx { return &Tx{c: c} }
+// NewTx makes a Tx of a running transaction of a database that has its logs as
+// the Entries say.
+func NewTx(c Conn, log Entries) *Tx { return &Tx{c: c, log: log} }
 
 // End makes a Tx useless: its transaction is over.
 func (t *Tx) End() { t.c = ended{} }

@@ -261,6 +261,9 @@ func (t *Tx) DestroyGroup(key store.GroupKey, ts store.Tombstone) error {
 		return err
 	}
 	k := int64(key)
+	if err := t.log.part(t, k); err != nil {
+		return err
+	}
 	for _, q := range []string{
 		`DELETE FROM groups WHERE id = $1`,
 		`DELETE FROM members WHERE gid = $1`,

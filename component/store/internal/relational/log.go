@@ -10,12 +10,7 @@ import (
 	"github.com/lockstep-im/lockstep/component/store"
 )
 
-const (
-	entryColumns = `seq, epoch, kind, stamp, ref, chain, id, sender, device, bytes`
-
-	insertEntry = `INSERT INTO log (gid, seq, epoch, kind, stamp, ref, chain, id, sender, device, bytes)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (gid, ref) DO NOTHING`
-)
+const entryColumns = `l.seq, l.epoch, l.kind, l.stamp, l.ref, l.chain, l.id, l.sender, l.device, l.bytes`
 
 func scanEntry(r Row) store.Entry {
 	e := store.Entry{
@@ -27,20 +22,19 @@ func scanEntry(r Row) store.Entry {
 	return e
 }
 
-// entries collects rows as long as they fit, but at least one.
-func (t *Tx) entries(maxBytes int, q string, args ...any) ([]store.Entry, error) {
-	var es []store.Entry
+// collect returns a row function that collects entries as long as they fit, but at
+// least one.
+func collect(es *[]store.Entry, maxBytes int) func(Row) error {
 	sum := 0
-	err := t.query(q, func(r Row) error {
+	return func(r Row) error {
 		e := scanEntry(r)
 		sum += len(e.Bytes)
-		if maxBytes > 0 && sum > maxBytes && len(es) > 0 {
+		if maxBytes > 0 && sum > maxBytes && len(*es) > 0 {
 			return errStop
 		}
-		es = append(es, e)
+		*es = append(*es, e)
 		return nil
-	}, args...)
-	return es, err
+	}
 }
 
 // Log implements store.Reader.
@@ -59,17 +53,16 @@ func (t *Tx) Log(key store.GroupKey, q store.LogQuery) ([]store.Entry, error) {
 	if q.After+1 < g.First {
 		return nil, &store.TruncatedError{First: g.First}
 	}
-	return t.entries(q.MaxBytes, `SELECT `+entryColumns+` FROM log WHERE gid = $1 AND seq > $2 AND seq <= $3 ORDER BY seq LIMIT $4`,
-		int64(key), i64(q.After), i64(through), limit(q.Limit, 100))
+	var es []store.Entry
+	err = t.log.span(t, entryColumns, int64(key), i64(q.After)+1, i64(through), limit(q.Limit, 100), collect(&es, q.MaxBytes))
+	return es, err
 }
 
 // Commits implements store.Reader.
 func (t *Tx) Commits(key store.GroupKey, from uint64, n, maxBytes int) ([]store.Entry, error) {
-	// The row of an epoch names the commit that began it (tree.go).
-	return t.entries(maxBytes, `SELECT l.seq, l.epoch, kind, stamp, ref, chain, id, sender, device, bytes
-		FROM epochs e JOIN log l ON l.gid = e.gid AND l.seq = e.seq
-		WHERE e.gid = $1 AND e.epoch > $2 AND kind = 3 AND l.seq > (SELECT base FROM groups WHERE groups.id = $1)
-		ORDER BY e.epoch LIMIT $3`, int64(key), i64(from), limit(n, 100))
+	var es []store.Entry
+	err := t.log.commits(t, entryColumns, int64(key), i64(from), limit(n, 100), collect(&es, maxBytes))
+	return es, err
 }
 
 // Pending implements store.Reader.
@@ -78,15 +71,19 @@ func (t *Tx) Pending(key store.GroupKey) ([]store.Entry, error) {
 	if err != nil || g.Pending == 0 {
 		return nil, err
 	}
-	return t.entries(0, `SELECT `+entryColumns+` FROM log WHERE gid = $1 AND kind = 2 AND epoch = $2
-		AND seq > (SELECT base FROM groups WHERE groups.id = $1) ORDER BY seq`, int64(key), i64(g.Epoch))
+	var es []store.Entry
+	err = t.query(`SELECT `+entryColumns+` FROM log l WHERE gid = $1 AND kind = 2 AND epoch = $2
+		AND seq > (SELECT base FROM groups WHERE groups.id = $1) ORDER BY seq`, collect(&es, 0), int64(key), i64(g.Epoch))
+	return es, err
 }
 
 // EntryByRef implements store.Reader.
 func (t *Tx) EntryByRef(key store.GroupKey, ref store.Ref) (*store.Entry, error) {
 	var e store.Entry
-	ok, err := t.one(`SELECT `+entryColumns+` FROM log WHERE gid = $1 AND ref = $2
-		AND EXISTS (SELECT 1 FROM groups WHERE groups.id = $1)`, func(r Row) { e = scanEntry(r) }, int64(key), ref[:])
+	ok, err := t.one(`SELECT id FROM groups WHERE id = $1`, func(Row) {}, int64(key))
+	if err == nil && ok {
+		ok, err = t.log.byRef(t, entryColumns, int64(key), &ref, func(r Row) { e = scanEntry(r) })
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -107,26 +104,12 @@ func CheckEntry(e *store.NewEntry) error {
 	return check([]any{e.ID, e.Sender, e.Device})
 }
 
-// head is what moves when an entry is appended.
-type head struct {
-	jid              string
-	epoch, head, rev uint64
-	chain            store.Chain
-}
-
-func (t *Tx) lockHead(key store.GroupKey) (h head, err error) {
-	ok, err := t.one(`SELECT epoch, head, rev, chain, jid FROM groups WHERE id = $1 FOR UPDATE`, func(r Row) {
-		h = head{epoch: uint64(r.Int(0)), head: uint64(r.Int(1)), rev: uint64(r.Int(2)), jid: r.Text(4)}
-		copy(h.chain[:], r.Bytes(3))
-	}, int64(key))
-	if err == nil && !ok {
+func (t *Tx) lockHead(key store.GroupKey, ref *store.Ref) (head, error) {
+	h, there, err := t.log.lockHead(t, int64(key), ref)
+	if err == nil && !there {
 		err = notFound("group with key %d", key)
 	}
 	return h, err
-}
-
-func (h head) conflict() error {
-	return &store.ConflictError{Epoch: h.epoch, Head: h.head, Rev: h.rev}
 }
 
 // Repeated answers a submission whose ref the log has already. The answer is
@@ -134,7 +117,7 @@ func (h head) conflict() error {
 // no such entry.
 func (t *Tx) Repeated(key store.GroupKey, ref store.Ref, rev uint64) (store.Accepted, error) {
 	var a store.Accepted
-	ok, err := t.one(`SELECT seq, epoch, kind, stamp, chain, id FROM log WHERE gid = $1 AND ref = $2`, func(r Row) {
+	ok, err := t.log.byRef(t, `l.seq, l.epoch, l.kind, l.stamp, l.chain, l.id`, int64(key), &ref, func(r Row) {
 		a = store.Accepted{
 			Seq: uint64(r.Int(0)), Epoch: uint64(r.Int(1)), Stamp: MillisTime(r.Int(3)), ID: r.Text(5),
 			Rev: rev, Duplicate: true,
@@ -143,7 +126,7 @@ func (t *Tx) Repeated(key store.GroupKey, ref store.Ref, rev uint64) (store.Acce
 			a.Epoch++
 		}
 		copy(a.Chain[:], r.Bytes(4))
-	}, int64(key), ref[:])
+	})
 	if err == nil && !ok {
 		err = notFound("entry with ref %s", ref)
 	}
@@ -151,7 +134,7 @@ func (t *Tx) Repeated(key store.GroupKey, ref store.Ref, rev uint64) (store.Acce
 }
 
 // refuse answers a submission that was made against another state of the group.
-func (t *Tx) refuse(key store.GroupKey, ref store.Ref, h head) (store.Accepted, error) {
+func (t *Tx) refuse(key store.GroupKey, ref store.Ref, h *head) (store.Accepted, error) {
 	a, err := t.Repeated(key, ref, h.rev)
 	if errors.Is(err, store.ErrNotFound) {
 		return store.Accepted{}, h.conflict()
@@ -164,35 +147,35 @@ func (t *Tx) Append(e *store.NewEntry) (store.Accepted, error) {
 	if err := CheckEntry(e); err != nil {
 		return store.Accepted{}, err
 	}
-	h, err := t.lockHead(e.Group)
+	h, err := t.lockHead(e.Group, &e.Ref)
 	if err != nil {
 		return store.Accepted{}, err
 	}
 	if h.rev != e.Rev {
-		return t.refuse(e.Group, e.Ref, h)
+		return t.refuse(e.Group, e.Ref, &h)
 	}
-	seq, moved := h.head+1, uint64(0)
+	moved := uint64(0)
 	if e.Kind == store.KindProposal {
 		if e.Epoch != h.epoch {
-			return t.refuse(e.Group, e.Ref, h)
+			return t.refuse(e.Group, e.Ref, &h)
 		}
 		moved = 1
 	}
-	chain := h.chain.Next(seq, e.Kind, e.Epoch, e.Ref)
-	n, err := t.exec(insertEntry, int64(e.Group), int64(seq), int64(e.Epoch), int64(e.Kind), Millis(e.Stamp),
-		e.Ref[:], chain[:], e.ID, e.Sender, e.Device, e.Bytes)
+	h.head++
+	h.rev, h.pending = h.rev+moved, h.pending+moved
+	h.chain = h.chain.Next(h.head, e.Kind, e.Epoch, e.Ref)
+	added, err := t.log.add(t, int64(e.Group), &h, &newRow{
+		seq: h.head, epoch: e.Epoch, kind: e.Kind, stamp: Millis(e.Stamp), ref: &e.Ref, chain: &h.chain,
+		id: e.ID, sender: e.Sender, device: e.Device, bytes: e.Bytes,
+	})
 	if err != nil {
 		return store.Accepted{}, err
 	}
-	if n == 0 {
-		return t.Repeated(e.Group, e.Ref, h.rev)
-	}
-	if err := t.queue(`UPDATE groups SET head = $2, chain = $3, rev = rev + $4, pending = pending + $4 WHERE id = $1`,
-		int64(e.Group), int64(seq), chain[:], int64(moved)); err != nil {
-		return store.Accepted{}, err
+	if !added {
+		return t.Repeated(e.Group, e.Ref, e.Rev)
 	}
 	return store.Accepted{
-		Seq: seq, Epoch: e.Epoch, Chain: chain, ID: e.ID, Stamp: MillisTime(Millis(e.Stamp)), Rev: h.rev + moved,
+		Seq: h.head, Epoch: e.Epoch, Chain: h.chain, ID: e.ID, Stamp: MillisTime(Millis(e.Stamp)), Rev: h.rev,
 	}, nil
 }
 
@@ -201,45 +184,45 @@ func (t *Tx) AcceptCommit(c *store.Commit) (store.Accepted, error) {
 	if c.Epoch >= math.MaxInt64-1 {
 		return store.Accepted{}, fmt.Errorf("store: accepting commit: epoch %d is out of range", c.Epoch)
 	}
-	h, err := t.lockHead(c.Group)
+	h, err := t.lockHead(c.Group, &c.Ref)
 	if err != nil {
 		return store.Accepted{}, err
 	}
 	if h.rev != c.Rev || h.epoch != c.Epoch {
-		return t.refuse(c.Group, c.Ref, h)
+		return t.refuse(c.Group, c.Ref, &h)
 	}
-	key, seq, next, now := int64(c.Group), h.head+1, c.Epoch+1, Millis(c.Stamp)
-	chain := h.chain.Next(seq, store.KindCommit, c.Epoch, c.Ref)
-	n, err := t.exec(insertEntry, key, int64(seq), int64(c.Epoch), int64(store.KindCommit), now,
-		c.Ref[:], chain[:], c.ID, c.Sender, c.Device, c.Bytes)
+	key, now := int64(c.Group), Millis(c.Stamp)
+	h.epoch, h.head, h.rev, h.pending = h.epoch+1, h.head+1, h.rev+1, 0
+	h.chain = h.chain.Next(h.head, store.KindCommit, c.Epoch, c.Ref)
+	added, err := t.log.add(t, key, &h, &newRow{
+		seq: h.head, epoch: c.Epoch, kind: store.KindCommit, stamp: now, ref: &c.Ref, chain: &h.chain,
+		id: c.ID, sender: c.Sender, device: c.Device, bytes: c.Bytes,
+	})
 	if err != nil {
 		return store.Accepted{}, err
 	}
-	if n == 0 {
-		return t.Repeated(c.Group, c.Ref, h.rev)
+	if !added {
+		return t.Repeated(c.Group, c.Ref, c.Rev)
 	}
-	if err := t.queue(`UPDATE groups SET epoch = $2, head = $3, chain = $4, rev = rev + 1, pending = 0 WHERE id = $1`,
-		key, int64(next), int64(seq), chain[:]); err != nil {
-		return store.Accepted{}, err
-	}
+	seq, next := int64(h.head), int64(h.epoch)
 	if c.Config != nil {
 		if err := t.queue(`UPDATE groups SET config = $2 WHERE id = $1`, key, c.Config); err != nil {
 			return store.Accepted{}, err
 		}
 	}
-	if err := t.queue(insertEpoch, key, int64(next), int64(seq), now, c.Header, c.GroupInfo, packNodes(c.Nodes)); err != nil {
+	if err := t.queue(insertEpoch, key, next, seq, now, c.Header, c.GroupInfo, packNodes(c.Nodes)); err != nil {
 		return store.Accepted{}, err
 	}
-	if err := t.leave(key, int64(seq), c.Left); err != nil {
+	if err := t.leave(key, seq, c.Left); err != nil {
 		return store.Accepted{}, err
 	}
-	if err := t.join(key, int64(seq), now, c.Joined); err != nil {
+	if err := t.join(key, seq, now, c.Joined); err != nil {
 		return store.Accepted{}, err
 	}
 	if err := t.setRoles(key, c.Roles); err != nil {
 		return store.Accepted{}, err
 	}
-	if err := t.splitWelcome(c, h.jid, int64(seq), int64(next)); err != nil {
+	if err := t.splitWelcome(c, h.jid, seq, next); err != nil {
 		return store.Accepted{}, err
 	}
 	for _, id := range c.Uploads {
@@ -248,6 +231,6 @@ func (t *Tx) AcceptCommit(c *store.Commit) (store.Accepted, error) {
 		}
 	}
 	return store.Accepted{
-		Seq: seq, Epoch: next, Chain: chain, ID: c.ID, Stamp: MillisTime(now), Rev: h.rev + 1,
+		Seq: h.head, Epoch: h.epoch, Chain: h.chain, ID: c.ID, Stamp: MillisTime(now), Rev: h.rev,
 	}, nil
 }
