@@ -59,7 +59,9 @@ const (
 // Open connects to the database that a connection string names (a postgres://
 // URL or keywords and values, as libpq takes them) and brings the schema up
 // to date. It fails with store.ErrNewerSchema when a newer lockstep has written
-// it. The string may hold a password; errors do not show it.
+// it. A schema that is to be brought up to date must be used by nobody else: with
+// several processes, all are stopped before the first newer one starts. The string
+// may hold a password; errors do not show it.
 func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -84,19 +86,21 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 		params["lock_timeout"] = fmt.Sprint(lockLimit.Milliseconds())
 	}
 	cfg.ConnConfig.StatementCacheCapacity = 512 // the store has fewer
+	version := len(schemas)
 	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
-		_, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`)
-		return err
+		if _, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`); err != nil {
+			return err
+		}
+		return join(ctx, c, version)
+	}
+	if err := migrate(ctx, cfg.ConnConfig); err != nil {
+		return nil, fmt.Errorf("postgres: opening %s on %s: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, err)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	s := &Store{pool: pool, jobs: make(chan *appendJob), quit: make(chan struct{})}
-	if err := s.migrate(ctx); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("postgres: opening %s on %s: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, err)
-	}
 	for range committers {
 		s.workers.Go(s.commitAppends)
 	}

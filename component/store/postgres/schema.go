@@ -7,6 +7,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,15 +37,48 @@ func load() []string {
 	return all
 }
 
-// migrationLock is held by the process that migrates ("lockstep" in ASCII).
-const migrationLock int64 = 0x6c6f636b73746570
+// Who uses the tables of a schema holds a lock, and every connection of a store
+// holds it, shared with all others. Who changes the tables needs it alone: no
+// program ever works on tables that it does not know, also if they were changed
+// while it had lost its connections.
+//
+// The lock is PostgreSQL's advisory lock of this number ("lkst") and of the name
+// of the schema that the tables are in.
+const useLock = `1818981236, hashtext(current_schema())`
+
+// migrateWait is how long a program waits for others to be gone, or to have done
+// what it came to do.
+var migrateWait = 10 * time.Second
+
+// join makes a connection one of those that use the tables, as this version of the
+// schema has them.
+func join(ctx context.Context, c *pgx.Conn, version int) error {
+	// The version is read by a statement of its own, which sees what was done while
+	// the first one waited.
+	if _, err := c.Exec(ctx, `SELECT pg_advisory_lock_shared(`+useLock+`)`); err != nil {
+		return err
+	}
+	found := 0
+	if err := c.QueryRow(ctx, `SELECT version FROM lockstep_schema`).Scan(&found); err != nil {
+		return err
+	}
+	if found != version {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, newerError(found, version))
+	}
+	return nil
+}
 
 // migrate brings the schema up to date, all in one transaction. Of several
 // processes that start at once one does it and the others wait.
-func (s *Store) migrate(ctx context.Context) error {
+func migrate(ctx context.Context, cfg *pgx.ConnConfig) error {
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return fault(err)
+	}
+	defer c.Close(context.WithoutCancel(ctx))
 	var number int
 	var encoding string
-	err := s.pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_encoding')`).Scan(&number, &encoding)
+	err = c.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('server_encoding')`).Scan(&number, &encoding)
 	switch {
 	case err != nil:
 		return fault(err)
@@ -53,19 +87,47 @@ func (s *Store) migrate(ctx context.Context) error {
 	case encoding != "UTF8":
 		return fmt.Errorf("the database is encoded in %s; make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", encoding)
 	}
+	for begin := time.Now(); ; {
+		done, err := tryMigrate(ctx, c)
+		if errors.Is(err, store.ErrNewerSchema) {
+			return err
+		}
+		if err != nil {
+			return fault(err)
+		}
+		if done {
+			return nil
+		}
+		if time.Since(begin) > migrateWait {
+			return fmt.Errorf("%w: the schema must be brought up to date, and other lockstepd are using it; stop all that run on this database, start this one, then the others with its version",
+				store.ErrUnavailable)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// tryMigrate brings the schema up to date unless somebody uses it.
+func tryMigrate(ctx context.Context, c *pgx.Conn) (done bool, err error) {
 	version := 0
-	err = s.pool.QueryRow(ctx, `SELECT version FROM lockstep_schema`).Scan(&version)
+	err = c.QueryRow(ctx, `SELECT version FROM lockstep_schema`).Scan(&version)
 	switch {
 	case err == nil && version == len(schemas):
-		return nil // as on every start but the first
+		return true, nil // as on every start but the first
 	case err == nil && version > len(schemas):
-		return newerError(version)
+		return false, newerError(version, len(schemas))
 	case err != nil && !errors.Is(err, pgx.ErrNoRows) && sqlState(err) != "42P01": // no such table
-		return fault(err)
+		return false, err
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
+		alone := false
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(`+useLock+`)`).Scan(&alone); err != nil || !alone {
+			return err
+		}
 		for _, q := range []string{
-			fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d)`, migrationLock),
 			`SET LOCAL client_min_messages = warning`,
 			`CREATE TABLE IF NOT EXISTS lockstep_schema (version BIGINT NOT NULL)`,
 		} {
@@ -83,10 +145,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		case err != nil:
 			return err
 		case version > len(schemas):
-			return newerError(version)
-		}
-		if version == len(schemas) {
-			return nil
+			return newerError(version, len(schemas))
 		}
 		for v := version; v < len(schemas); v++ {
 			// The simple protocol takes many statements at once.
@@ -94,16 +153,14 @@ func (s *Store) migrate(ctx context.Context) error {
 				return fmt.Errorf("migrating the schema to version %d: %w", v+1, err)
 			}
 		}
+		done = true
 		_, err = tx.Exec(ctx, `UPDATE lockstep_schema SET version = $1`, len(schemas))
 		return err
 	})
-	if errors.Is(err, store.ErrNewerSchema) {
-		return err
-	}
-	return fault(err)
+	return done, err
 }
 
-func newerError(version int) error {
+func newerError(version, known int) error {
 	return fmt.Errorf("%w: it has version %d, this program knows %d; run the lockstepd that wrote it, or a newer one",
-		store.ErrNewerSchema, version, len(schemas))
+		store.ErrNewerSchema, version, known)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -164,6 +165,37 @@ func TestMigrate(t *testing.T) {
 	if _, err := Open(t.Context(), dsn, Options{}); !errors.Is(err, store.ErrNewerSchema) || errors.Is(err, store.ErrUnavailable) {
 		t.Fatalf("a newer schema: %v", err)
 	}
+}
+
+// TestMigrateInUse starts a program that would change the tables under others.
+func TestMigrateInUse(t *testing.T) {
+	defer func(before time.Duration) { migrateWait = before }(migrateWait)
+	migrateWait = 300 * time.Millisecond
+	dsn := pgtest.DSN(t)
+	old := openTest(t, dsn)
+	storetest.WriteFixture(t, old)
+	read := func() error { return old.View(t.Context(), func(store.Reader) error { return nil }) }
+	withSchemas(t, []string{"ALTER TABLE groups ADD COLUMN extra BIGINT NOT NULL DEFAULT 7;"}, func() {
+		if _, err := Open(t.Context(), dsn, Options{}); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "stop all") {
+			t.Fatalf("a newer program beside an older one: %v", err)
+		}
+		// The old one loses its connections, and the new one is faster: the old one has
+		// no way to the tables any more, and says why.
+		if err := read(); err != nil {
+			t.Fatal(err)
+		}
+		old.pool.Reset()
+		for old.pool.Stat().TotalConns() > 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		s := openTest(t, dsn)
+		if err := read(); !errors.Is(err, store.ErrNewerSchema) || !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("an older program on newer tables: %v", err)
+		}
+		// One of the new version may join.
+		openTest(t, dsn).Close()
+		storetest.CheckFixture(t, s)
+	})
 }
 
 // TestOpenTogether starts several processes' worth of stores on an empty database.
