@@ -2,137 +2,163 @@
 
 package mls
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
-// A pmap is a persistent map from hashes to numbers: a change makes a new map
-// that shares all but one path with the old. A lookup visits sixteen nodes at
-// most. Within one edit (a number that is unique to it) nodes are changed in
-// place.
+// A pmap is a persistent map from hashes to numbers: an edit makes a new map and
+// leaves the one that it came from as it was, for whoever still reads it. A key
+// gets new values, it is not removed.
+//
+// A map is a stack of tables, of which the newest that has a key counts. An edit
+// puts a table on top, and at its end [pmap.settle] merges it with the tables
+// below that are not much larger than all that lies above them:
+//
+//	newest           14
+//	            14   14
+//	            42   42    70
+//	oldest     900  900   900
+//	        before  edit  settled
+//
+// So each table is more than twice as large as the one above it, and there are
+// few; and an entry is copied again only when what lies above it has grown to
+// half of its table, so that a change costs a logarithmic number of copies, on
+// average. Nothing is ever written to a table that two maps share.
 type pmap struct {
-	root *pmapNode
+	tables []*pmapTable // the oldest and largest first
+	order  uint32       // of the last entry that was set
 }
 
-// A pmapNode branches sixteen ways on four bits of the key: few enough that the
-// copy of a path is a few hundred octets. Branches are packed: bit k of held
-// says whether branch k holds an entry, bit k of split whether it holds a node.
-// Entries lie apart from nodes, where the garbage collector need not look.
-type pmapNode struct {
-	edit        uint64
-	held, split uint16
-	entries     []pmapEntry
-	nodes       []*pmapNode
+// A pmapTable is a hash table with linear probing, of which less than half is
+// full. Slots are in the order of the hashes, but for collisions, so that to copy
+// a table is to walk through both tables from front to back.
+type pmapTable struct {
+	slots []pmapEntry
+	n     int
 }
 
 type pmapEntry struct {
-	key   uint64
+	key   uint64 // 0: the slot is empty
 	value uint32
+	order uint32 // greater than that of all entries that were set before
 }
 
-const pmapBits = 4
+func newPmapTable(room int) *pmapTable {
+	return &pmapTable{slots: make([]pmapEntry, 2*room+1)}
+}
 
-// branch returns the bit of the branch that a key takes at a node.
-func branch(key uint64, shift uint) uint16 { return 1 << (key >> shift & (1<<pmapBits - 1)) }
+// slot returns the slot of a key, or the empty one that it would take.
+func (t *pmapTable) slot(key uint64) *pmapEntry {
+	first, _ := bits.Mul64(key, uint64(len(t.slots)))
+	for i := int(first); ; {
+		if e := &t.slots[i]; e.key == key || e.key == 0 {
+			return e
+		}
+		if i++; i == len(t.slots) {
+			i = 0
+		}
+	}
+}
 
-// place returns where in a packed list the branch of a bit is.
-func place(in, bit uint16) int { return bits.OnesCount16(in & (bit - 1)) }
-
-func (m pmap) get(key uint64) (uint32, bool) {
-	n := m.root
-	for shift := uint(0); n != nil; shift += pmapBits {
-		bit := branch(key, shift)
-		if n.split&bit != 0 {
-			n = n.nodes[place(n.split, bit)]
+// fill adds the entries of an older table, for which there must be room, unless
+// t has their keys or they are not among the latest.
+func (t *pmapTable) fill(older *pmapTable, latest pmapLatest) {
+	for i := range older.slots {
+		e := &older.slots[i]
+		if e.key == 0 || !latest.has(e) {
 			continue
 		}
-		if n.held&bit != 0 {
-			if e := &n.entries[place(n.held, bit)]; e.key == key {
-				return e.value, true
+		if s := t.slot(e.key); s.key == 0 {
+			*s = *e
+			if latest != nil {
+				s.order = 1
 			}
+			t.n++
 		}
-		break
+	}
+}
+
+// get returns the value of a key, which must not be 0.
+func (m *pmap) get(key uint64) (uint32, bool) {
+	for i := len(m.tables) - 1; i >= 0; i-- {
+		if e := m.tables[i].slot(key); e.key != 0 {
+			return e.value, true
+		}
 	}
 	return 0, false
 }
 
-// set returns a map in which key has the value.
-func (m pmap) set(key uint64, value uint32, edit uint64) pmap {
-	return pmap{m.root.set(key, value, 0, edit)}
+// edit begins an edit of a map that is no other's, with room for n keys.
+func (m *pmap) edit(n int) {
+	m.tables = append(m.tables[:len(m.tables):len(m.tables)], newPmapTable(n))
 }
 
-// mutable returns n when it belongs to the edit, or else a copy that does, with
-// room for one more entry.
-func (n *pmapNode) mutable(edit uint64) *pmapNode {
-	if n.edit == edit {
-		return n
-	}
-	entries := append(make([]pmapEntry, 0, len(n.entries)+1), n.entries...)
-	return &pmapNode{edit, n.held, n.split, entries, slices.Clone(n.nodes)}
-}
-
-func (n *pmapNode) set(key uint64, value uint32, shift uint, edit uint64) *pmapNode {
-	if n == nil {
-		n = &pmapNode{edit: edit}
-	}
-	n = n.mutable(edit)
-	bit := branch(key, shift)
-	at := place(n.held, bit)
-	switch {
-	case n.split&bit != 0:
-		sub := &n.nodes[place(n.split, bit)]
-		*sub = (*sub).set(key, value, shift+pmapBits, edit)
-	case n.held&bit == 0:
-		n.entries = slices.Insert(n.entries, at, pmapEntry{key, value})
-		n.held |= bit
-	case n.entries[at].key == key:
-		n.entries[at].value = value
-	default:
-		// Two keys share the branch: they part further down, since they differ.
-		old := n.entries[at]
-		sub := (*pmapNode)(nil).set(old.key, old.value, shift+pmapBits, edit)
-		n.entries = slices.Delete(n.entries, at, at+1)
-		n.held &^= bit
-		n.nodes = slices.Insert(n.nodes, place(n.split, bit), sub.set(key, value, shift+pmapBits, edit))
-		n.split |= bit
-	}
-	return n
-}
-
-// del returns a map without key.
-func (m pmap) del(key uint64, edit uint64) pmap {
-	if _, ok := m.get(key); !ok {
-		return m
-	}
-	return pmap{m.root.del(key, 0, edit)}
-}
-
-// del removes a key that the node has. It returns nil when nothing is left.
-func (n *pmapNode) del(key uint64, shift uint, edit uint64) *pmapNode {
-	n = n.mutable(edit)
-	bit := branch(key, shift)
-	if n.held&bit != 0 {
-		at := place(n.held, bit)
-		n.entries = slices.Delete(n.entries, at, at+1)
-		n.held &^= bit
-	} else {
-		at := place(n.split, bit)
-		sub := n.nodes[at].del(key, shift+pmapBits, edit)
-		n.nodes[at] = sub
-		if sub != nil && (sub.split != 0 || len(sub.entries) > 1) {
-			return n
+// set gives a key, which must not be 0, a value. The map must be under edit.
+func (m *pmap) set(key uint64, value uint32) {
+	t := m.tables[len(m.tables)-1]
+	e := t.slot(key)
+	if e.key == 0 {
+		if 2*(t.n+1) > len(t.slots) {
+			larger := newPmapTable(2*t.n + 1)
+			larger.fill(t, nil)
+			*t = *larger
+			e = t.slot(key)
 		}
-		n.nodes = slices.Delete(n.nodes, at, at+1)
-		n.split &^= bit
-		if sub != nil {
-			// An entry without company needs no node.
-			n.entries = slices.Insert(n.entries, place(n.held, bit), sub.entries[0])
-			n.held |= bit
+		t.n++
+	}
+	m.order++
+	*e = pmapEntry{key, value, m.order}
+}
+
+// settle ends an edit. Where a value has one key at a time, places says that
+// values are below it: entries that a later one with the same value made obsolete,
+// and those of greater values, are dropped when they have become many. Otherwise
+// it is 0.
+func (m *pmap) settle(places int) {
+	first := len(m.tables) - 1
+	n := m.tables[first].n
+	for first > 0 && m.tables[first-1].n <= 2*n {
+		first--
+		n += m.tables[first].n
+	}
+	merge := m.tables[first:]
+	var latest pmapLatest
+	// The scratch space of the latest must not outgrow the tables.
+	if first == 0 && places > 0 && n >= places/16 {
+		latest, n = findLatest(merge, places)
+		m.order = 1 // that of all that are kept
+	} else if len(merge) == 1 {
+		return
+	}
+	t := newPmapTable(n)
+	for i := len(merge) - 1; i >= 0; i-- {
+		t.fill(merge[i], latest)
+	}
+	m.tables = append(m.tables[:first:first], t)
+}
+
+// pmapLatest is the order of the latest entry by value. Of a nil one, all entries
+// are among the latest.
+type pmapLatest []uint32
+
+// findLatest returns the latest entries of all values below places, and how many
+// there are.
+func findLatest(tables []*pmapTable, places int) (latest pmapLatest, n int) {
+	latest = make(pmapLatest, places)
+	for _, t := range tables {
+		for i := range t.slots {
+			e := &t.slots[i]
+			if e.key == 0 || int(e.value) >= places {
+				continue
+			}
+			at := &latest[e.value]
+			if *at == 0 {
+				n++
+			}
+			*at = max(*at, e.order)
 		}
 	}
-	if n.held|n.split == 0 {
-		return nil
-	}
-	return n
+	return latest, n
+}
+
+func (l pmapLatest) has(e *pmapEntry) bool {
+	return l == nil || int(e.value) < len(l) && l[e.value] == e.order
 }

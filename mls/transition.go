@@ -145,11 +145,11 @@ func (t *transition) applyPath(path *UpdatePath) error {
 	if t.change.Kind == ChangeExternalCommit && t.oldLeaf != nil && bytes.Equal(path.LeafNode.EncryptionKey, t.oldLeaf.EncryptionKey) {
 		return invalid(RuleExternalRemove, "the joiner keeps the encryption_key of the member that it replaces")
 	}
-	if at, ok := t.edit.t.holderOf(encryptionKeyKind, path.LeafNode.EncryptionKey); ok {
+	if at, ok := t.edit.holderOf(encryptionKeyKind, path.LeafNode.EncryptionKey); ok {
 		return invalid(RuleCommitPathKeys, "the key of the path's leaf stands in node %d", at)
 	}
 	for k := range path.Nodes {
-		if at, ok := t.edit.t.holderOf(encryptionKeyKind, path.Nodes[k].EncryptionKey); ok {
+		if at, ok := t.edit.holderOf(encryptionKeyKind, path.Nodes[k].EncryptionKey); ok {
 			return invalid(RuleCommitPathKeys, "the key of path node %d stands in node %d", k, at)
 		}
 	}

@@ -20,10 +20,10 @@ type ratchetTree struct {
 // A treeEdit is a tree in the making. Nothing it does shows in the tree it
 // started from. It is not safe for concurrent use.
 type treeEdit struct {
-	t         ratchetTree
-	id        uint64
-	doubles   []keyHolder
-	ownsInUse bool
+	t          ratchetTree
+	id         uint64
+	given      []keyGiven // in the order in which they were given
+	ownsCounts bool       // whether the edit may change the counts of the index
 	// added are the leaves that addLeaf filled, in ascending order since it always
 	// takes the leftmost: a path sends them no secret (RFC 9420 §7.5), they learn
 	// it from the Welcome.
@@ -37,7 +37,11 @@ func newRatchetTree(s *suite, creator *LeafNode) *ratchetTree {
 	e := &treeEdit{id: lastEdit.Add(1)}
 	e.t = ratchetTree{s: s, root: blankSubtree(0, e.id), width: 1}
 	e.setLeaf(0, creator)
-	return e.seal()
+	t, err := e.finish()
+	if err != nil {
+		panic("mls: internal error: " + err.Error()) // one leaf has each key once
+	}
+	return t
 }
 
 func (t *ratchetTree) edit() *treeEdit {
@@ -47,14 +51,18 @@ func (t *ratchetTree) edit() *treeEdit {
 // finish returns the edited tree. It fails with a [duplicateKeyError] when two
 // nodes have the same key. The edit is not to be used afterwards.
 func (e *treeEdit) finish() (*ratchetTree, error) {
-	if err := e.checkDoubles(); err != nil {
+	if err := e.indexKeys(); err != nil {
 		return nil, err
 	}
 	return e.seal(), nil
 }
 
+// seal is the last part of finish, after indexKeys.
 func (e *treeEdit) seal() *ratchetTree {
 	e.rehash()
+	if e.ownsCounts {
+		e.t.index.supports.settle(0)
+	}
 	e.id = 0
 	t := e.t
 	return &t

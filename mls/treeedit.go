@@ -52,7 +52,7 @@ func (e *treeEdit) replaceLeaf(n *treeNode, i LeafIndex, leaf *LeafNode) {
 	case old != nil && leaf != nil:
 		e.reindexLeaf(i, old, leaf)
 	case old != nil:
-		e.unindexLeaf(i, old)
+		e.unindexLeaf(old)
 		n.size = 1
 	case leaf != nil:
 		e.indexLeaf(i, leaf)
@@ -65,13 +65,10 @@ func parentAt(i LeafIndex, level uint) nodeIndex {
 	return nodeIndex(i)>>level<<(level+1) | (1<<level - 1)
 }
 
-// blankPath blanks the direct path of a leaf.
-func (e *treeEdit) blankPath(path []*treeNode, i LeafIndex) {
-	for level := 1; level < len(path); level++ {
-		if p := path[level].parent; p != nil {
-			e.removeKey(encryptionKeyKind, p.encryptionKey, parentAt(i, uint(level)))
-			path[level].parent = nil
-		}
+// blankPath blanks the direct path of a leaf. path[0] is the leaf.
+func blankPath(path []*treeNode) {
+	for _, n := range path[1:] {
+		n.parent = nil
 	}
 }
 
@@ -142,7 +139,7 @@ func (e *treeEdit) withUnmerged(p *parentNode, i LeafIndex) *parentNode {
 func (e *treeEdit) updateLeaf(i LeafIndex, leaf *LeafNode) {
 	e.change(i, func(path []*treeNode) {
 		e.replaceLeaf(path[0], i, leaf)
-		e.blankPath(path, i)
+		blankPath(path)
 	})
 }
 
@@ -151,15 +148,10 @@ func (e *treeEdit) updateLeaf(i LeafIndex, leaf *LeafNode) {
 func (e *treeEdit) removeLeaf(i LeafIndex) {
 	e.change(i, func(path []*treeNode) {
 		e.replaceLeaf(path[0], i, nil)
-		e.blankPath(path, i)
+		blankPath(path)
 	})
 	for e.t.width > 1 && (e.t.root.left == nil || e.t.root.right.leaves == 0) {
-		// Every non-blank node of the right half stands above one of its leaves,
-		// so that the half is blank and no key of it is in the index.
 		left, _ := e.t.root.children(e.t.levels())
-		if p := e.t.root.parent; p != nil {
-			e.removeKey(encryptionKeyKind, p.encryptionKey, nodeIndex(e.t.width-1))
-		}
 		e.t.root = left
 		e.t.width /= 2
 	}

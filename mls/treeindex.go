@@ -13,10 +13,9 @@ import (
 // is a key already in use, do all members support a thing (RFC 9420 §7.3). It
 // is updated with every change and shares its structure with older versions.
 type treeIndex struct {
-	encryption pmap // hash of an encryption key -> node index
-	signature  pmap // hash of a signature key -> node index of the leaf
-	supports   pmap // capability -> number of members that list it
-	inUse      []credentialUse
+	keys     pmap // hash of a key -> the place that was the last to get it
+	supports pmap // capability -> number of members that list it
+	inUse    []credentialUse
 }
 
 // credentialUse counts the members whose credential has a type. Every member
@@ -30,26 +29,28 @@ type credentialUse struct {
 // choose the keys.
 var keySeed = maphash.MakeSeed()
 
-func keyHash(key []byte) uint64 { return maphash.Bytes(keySeed, key) }
-
-// A capability is a thing that a leaf's capabilities, or its component lists, name.
-func extensionCapability(t ExtensionType) uint64   { return spread(1<<16 | uint64(t)) }
-func proposalCapability(t ProposalType) uint64     { return spread(2<<16 | uint64(t)) }
-func credentialCapability(t CredentialType) uint64 { return spread(3<<16 | uint64(t)) }
-func componentCapability(id ComponentID) uint64    { return spread(4<<16 | uint64(id)) }
-func safeAADCapability(id ComponentID) uint64      { return spread(5<<16 | uint64(id)) }
-
-// spread is the finalizer of splitmix64, a bijection: small numbers spread over
-// the branches of a pmap.
-func spread(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
+func keyHash(kind keyKind, key []byte) uint64 {
+	h := maphash.Bytes(keySeed, key)
+	if kind == signatureKeyKind {
+		h = ^h
+	}
+	return max(1, h)
 }
 
-// A keyKind says in which of the two index maps a key lives.
+// A capability is a thing that a leaf's capabilities, or its component lists,
+// name: these, too, are chosen by strangers.
+func capability(kind, value uint16) uint64 {
+	return max(1, maphash.Comparable(keySeed, uint32(kind)<<16|uint32(value)))
+}
+
+func extensionCapability(t ExtensionType) uint64   { return capability(1, uint16(t)) }
+func proposalCapability(t ProposalType) uint64     { return capability(2, uint16(t)) }
+func credentialCapability(t CredentialType) uint64 { return capability(3, uint16(t)) }
+func componentCapability(id ComponentID) uint64    { return capability(4, uint16(id)) }
+func safeAADCapability(id ComponentID) uint64      { return capability(5, uint16(id)) }
+
+// A keyKind tells apart the two keys that a leaf has. Keys of different kinds are
+// never the same.
 type keyKind uint8
 
 const (
@@ -72,65 +73,55 @@ func (e *duplicateKeyError) Error() string {
 	return fmt.Sprintf("mls: nodes %d and %d have the same %s", e.a, e.b, what)
 }
 
-func (x *treeIndex) keys(kind keyKind) *pmap {
-	if kind == signatureKeyKind {
-		return &x.signature
-	}
-	return &x.encryption
+// A keyPlace is where a key stands: a node and a kind.
+type keyPlace uint32
+
+func placeOf(kind keyKind, at nodeIndex) keyPlace { return keyPlace(at)<<1 | keyPlace(kind) }
+
+func (p keyPlace) kind() keyKind { return keyKind(p & 1) }
+func (p keyPlace) at() nodeIndex { return nodeIndex(p >> 1) }
+
+// A keyGiven is a key that an edit put into a place, where it may stand no longer.
+type keyGiven struct {
+	hash  uint64
+	place keyPlace
 }
 
-// addKey records that a node holds a key. A second holder is only noted: a
-// commit may move a key from one leaf to another, in any order. What counts is
-// whether two hold it when the edit ends.
+// addKey notes that a node got a key. The index is told when the edit ends: a
+// commit may move a key from one leaf to another, in any order, and what counts is
+// whether two hold it then. That a key goes need not be noted, since what the index
+// says is checked against the node.
 func (e *treeEdit) addKey(kind keyKind, key []byte, at nodeIndex) {
-	h, m := keyHash(key), e.t.index.keys(kind)
-	if holder, ok := m.get(h); ok && nodeIndex(holder) != at {
-		e.doubles = append(e.doubles, keyHolder{kind, h, at})
-		return
+	if e.given == nil {
+		e.given = make([]keyGiven, 0, 32)
 	}
-	*m = m.set(h, uint32(at), e.id)
+	e.given = append(e.given, keyGiven{keyHash(kind, key), placeOf(kind, at)})
 }
 
-// removeKey records that a node no longer holds a key.
-func (e *treeEdit) removeKey(kind keyKind, key []byte, at nodeIndex) {
-	h, m := keyHash(key), e.t.index.keys(kind)
-	if i := slices.Index(e.doubles, keyHolder{kind, h, at}); i >= 0 {
-		e.doubles = slices.Delete(e.doubles, i, i+1)
-		return
+// indexKeys brings the keys of the index up to date. It fails when two nodes have
+// the same. The hashes are 64 bits of a keyed function: should two different keys
+// ever share one, the index knows the place of the later only.
+func (e *treeEdit) indexKeys() error {
+	if len(e.given) == 0 {
+		return nil
 	}
-	if holder, ok := m.get(h); !ok || nodeIndex(holder) != at {
-		return
-	}
-	for i, d := range e.doubles {
-		if d.kind == kind && d.hash == h {
-			*m = m.set(h, uint32(d.at), e.id)
-			e.doubles = slices.Delete(e.doubles, i, i+1)
-			return
+	keys := &e.t.index.keys
+	keys.edit(len(e.given))
+	for _, g := range e.given {
+		if v, ok := keys.get(g.hash); ok && keyPlace(v) != g.place {
+			key, other := e.t.keyIn(g.place), e.t.keyIn(keyPlace(v))
+			if key == nil || keyHash(g.place.kind(), key) != g.hash {
+				continue // it went on, and may have left the key where it was before
+			}
+			if other != nil && bytes.Equal(key, other) {
+				a, b := keyPlace(v).at(), g.place.at()
+				return &duplicateKeyError{g.place.kind(), a, b, a.level() > 0 || b.level() > 0}
+			}
 		}
+		keys.set(g.hash, uint32(g.place))
 	}
-	*m = m.del(h, e.id)
-}
-
-type keyHolder struct {
-	kind keyKind
-	hash uint64
-	at   nodeIndex
-}
-
-// checkDoubles reports a key that two nodes hold. The hashes are 64 bits of a
-// keyed function: should two different keys ever share one, the pair is let
-// pass here and the second is missing from the index.
-func (e *treeEdit) checkDoubles() error {
-	for _, d := range e.doubles {
-		holder, ok := e.t.index.keys(d.kind).get(d.hash)
-		if !ok {
-			continue
-		}
-		other := nodeIndex(holder)
-		if bytes.Equal(e.t.keyAt(d.kind, d.at), e.t.keyAt(d.kind, other)) {
-			return &duplicateKeyError{d.kind, other, d.at, d.at.level() > 0 || other.level() > 0}
-		}
-	}
+	e.given = nil
+	keys.settle(int(placeOf(0, nodeIndex(nodeWidth(e.t.width)))))
 	return nil
 }
 
@@ -150,14 +141,26 @@ func (t *ratchetTree) keyAt(kind keyKind, at nodeIndex) []byte {
 	return nil
 }
 
+func (t *ratchetTree) keyIn(p keyPlace) []byte { return t.keyAt(p.kind(), p.at()) }
+
 // holderOf returns the node that holds a key.
 func (t *ratchetTree) holderOf(kind keyKind, key []byte) (nodeIndex, bool) {
-	holder, ok := t.index.keys(kind).get(keyHash(key))
-	at := nodeIndex(holder)
-	if !ok || !bytes.Equal(t.keyAt(kind, at), key) {
+	v, ok := t.index.keys.get(keyHash(kind, key))
+	if !ok || !bytes.Equal(t.keyIn(keyPlace(v)), key) {
 		return 0, false
 	}
-	return at, true
+	return keyPlace(v).at(), true
+}
+
+// holderOf returns the node that holds a key at this point of the edit.
+func (e *treeEdit) holderOf(kind keyKind, key []byte) (nodeIndex, bool) {
+	h := keyHash(kind, key)
+	for _, g := range e.given {
+		if g.hash == h && bytes.Equal(e.t.keyIn(g.place), key) {
+			return g.place.at(), true
+		}
+	}
+	return e.t.holderOf(kind, key)
 }
 
 // indexLeaf and unindexLeaf keep the index in step with a leaf that comes or
@@ -170,10 +173,7 @@ func (e *treeEdit) indexLeaf(i LeafIndex, l *LeafNode) {
 	e.countCredential(l.Credential.Type, 1)
 }
 
-func (e *treeEdit) unindexLeaf(i LeafIndex, l *LeafNode) {
-	at := i.node()
-	e.removeKey(encryptionKeyKind, l.EncryptionKey, at)
-	e.removeKey(signatureKeyKind, l.SignatureKey, at)
+func (e *treeEdit) unindexLeaf(l *LeafNode) {
 	e.countCapabilities(l, -1)
 	e.countCredential(l.Credential.Type, -1)
 }
@@ -185,17 +185,15 @@ func (e *treeEdit) reindexLeaf(i LeafIndex, old, leaf *LeafNode) {
 		!slices.Equal(old.Capabilities.Credentials, leaf.Capabilities.Credentials) ||
 		!sameExtension(old.Extensions, leaf.Extensions, ExtensionAppDataDictionary) ||
 		old.Credential.Type != leaf.Credential.Type {
-		e.unindexLeaf(i, old)
+		e.unindexLeaf(old)
 		e.indexLeaf(i, leaf)
 		return
 	}
 	at := i.node()
 	if !bytes.Equal(old.EncryptionKey, leaf.EncryptionKey) {
-		e.removeKey(encryptionKeyKind, old.EncryptionKey, at)
 		e.addKey(encryptionKeyKind, leaf.EncryptionKey, at)
 	}
 	if !bytes.Equal(old.SignatureKey, leaf.SignatureKey) {
-		e.removeKey(signatureKeyKind, old.SignatureKey, at)
 		e.addKey(signatureKeyKind, leaf.SignatureKey, at)
 	}
 }
@@ -240,19 +238,22 @@ func eachOnce[T ~uint16](list []T, f func(T)) {
 }
 
 func (e *treeEdit) count(capability uint64, by int32) {
-	m := &e.t.index.supports
-	n, _ := m.get(capability)
-	if n = uint32(int32(n) + by); n == 0 {
-		*m = m.del(capability, e.id)
-	} else {
-		*m = m.set(capability, n, e.id)
+	e.ownCounts()
+	n, _ := e.t.index.supports.get(capability)
+	e.t.index.supports.set(capability, uint32(int32(n)+by))
+}
+
+// ownCounts makes the counts of capabilities and credentials changeable.
+func (e *treeEdit) ownCounts() {
+	if !e.ownsCounts {
+		e.ownsCounts = true
+		e.t.index.supports.edit(32)
+		e.t.index.inUse = slices.Clone(e.t.index.inUse)
 	}
 }
 
 func (e *treeEdit) countCredential(t CredentialType, by int32) {
-	if !e.ownsInUse {
-		e.t.index.inUse, e.ownsInUse = slices.Clone(e.t.index.inUse), true
-	}
+	e.ownCounts()
 	x := &e.t.index
 	i := slices.IndexFunc(x.inUse, func(u credentialUse) bool { return u.t == t })
 	if i < 0 {

@@ -164,7 +164,7 @@ func (e *treeEdit) setPath(self LeafIndex, steps []pathStep, nodes []UpdatePathN
 	}
 	var leafHash []byte
 	e.change(self, func(path []*treeNode) {
-		e.blankPath(path, self)
+		blankPath(path)
 		// From the root down: each hash takes in the one above it.
 		hash := []byte{}
 		for k := len(steps) - 1; k >= 0; k-- {

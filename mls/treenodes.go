@@ -135,9 +135,6 @@ func (e *treeEdit) setNode(n TreeNode) error {
 			e.replaceLeaf(path[0], i, leaf)
 			return
 		}
-		if old := path[level].parent; old != nil {
-			e.removeKey(encryptionKeyKind, old.encryptionKey, x)
-		}
 		if path[level].parent = parent; parent != nil {
 			e.addKey(encryptionKeyKind, parent.encryptionKey, x)
 		}

@@ -103,6 +103,7 @@ func parseRatchetTree(s *suite, b []byte, maxLeaves uint32) (*ratchetTree, error
 
 // build indexes and hashes a tree that was put together from its nodes.
 func (e *treeEdit) build() (*ratchetTree, error) {
+	e.given = make([]keyGiven, 0, e.t.root.filled+e.t.root.leaves)
 	e.indexSubtree(e.t.root, nodeIndex(e.t.width-1))
 	return e.finish()
 }
