@@ -41,6 +41,8 @@
 // send is staged by [Group.Process], shows what it would do, and takes effect by
 // the Merge of the result. Groups are values: a merge gives the next one in
 // logarithmic time, and the old one stays valid until it is forgotten.
+// [Group.Prepare] opens many application messages on all cores before they are
+// processed.
 //
 // # Storage
 //

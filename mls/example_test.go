@@ -72,6 +72,55 @@ func Example() {
 	// member 1 is romeo@montague.lit
 }
 
+// Romeo was away and catches up: what has gathered is prepared on all cores, and
+// then processed in its order.
+func ExampleGroup_Prepare() {
+	kp, err := mls.NewKeyPackage(nil, suite, identity("romeo@montague.lit"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	juliet, err := mls.NewGroup(nil, suite, nil, identity("juliet@capulet.lit"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	pending, err := juliet.Commit(&mls.CommitOptions{Add: []*mls.KeyPackage{kp.KeyPackage}, InlineTree: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if juliet, err = pending.Merge(); err != nil {
+		log.Fatal(err)
+	}
+	romeo, err := mls.Join(nil, pending.Welcome().Welcome, kp, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var page []*mls.Message
+	for _, line := range []string{"Romeo!", "What o'clock to-morrow", "Shall I send to thee?", "'Tis twenty years till then."} {
+		m, err := juliet.Seal([]byte(line), nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		page = append(page, m)
+	}
+
+	romeo.Prepare(page)
+	for _, m := range page {
+		received, err := romeo.Process(m)
+		if err != nil {
+			log.Print(err) // a bad message stops nothing
+			continue
+		}
+		if m, ok := received.(*mls.ApplicationMessage); ok {
+			fmt.Printf("%d %s\n", m.Generation, m.Data)
+		}
+	}
+	// Output:
+	// 0 Romeo!
+	// 1 What o'clock to-morrow
+	// 2 Shall I send to thee?
+	// 3 'Tis twenty years till then.
+}
+
 // A delivery service follows a group without reading it.
 func ExamplePublicGroup() {
 	juliet, err := mls.NewGroup(nil, suite, nil, identity("juliet@capulet.lit"), nil)

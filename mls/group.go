@@ -41,6 +41,9 @@ type epochKeys struct {
 	secrets  *epochSecrets
 	messages *secretTree
 	exporter *exporterTree
+	// prepared are the messages of the last Prepare that were not processed yet, by
+	// their encoding.
+	prepared map[string]*preparedMessage
 }
 
 // An ownUpdate is what becomes of this client's keys when its Update is committed.
@@ -166,6 +169,7 @@ func (k *epochKeys) wipe() {
 	k.secrets.wipe()
 	k.messages.wipe()
 	k.exporter.wipe()
+	k.prepared = nil
 }
 
 // Self returns this client's own member entry.

@@ -356,6 +356,46 @@ func BenchmarkDecrypt(b *testing.B) {
 	}
 }
 
+// BenchmarkDecryptPrepared opens messages of one sender, in order, 64 of which are
+// prepared at a time.
+func BenchmarkDecryptPrepared(b *testing.B) {
+	const size = 1024
+	sizes(b, func(b *testing.B, cs CipherSuite, n int) {
+		f := benchGroup(b, cs, n, true)
+		g, sender := f.group(0), f.group(n-1)
+		sender.cfg = (&Config{Padding: PadNone}).resolve()
+		sealed := make([][]byte, 64)
+		for i := range sealed {
+			m, err := sender.Seal(make([]byte, size), make([]byte, 40))
+			if err != nil {
+				b.Fatal(err)
+			}
+			sealed[i] = m.Bytes()
+		}
+		fresh := g.keys.messages
+		var messages []*Message
+		i := 0
+		for b.Loop() {
+			if i%len(sealed) == 0 {
+				g.keys.messages, messages = fresh.clone(), nil
+				for _, raw := range sealed {
+					m, err := ParseMessage(raw)
+					if err != nil {
+						b.Fatal(err)
+					}
+					messages = append(messages, m)
+				}
+				g.Prepare(messages)
+			}
+			if _, err := g.Process(messages[i%len(sealed)]); err != nil {
+				b.Fatal(err)
+			}
+			i++
+		}
+		reportFloor(b, floorDecrypt, cs, size)
+	})
+}
+
 // BenchmarkState saves and loads a group, whole and by the delta of a message and
 // of a commit.
 func BenchmarkState(b *testing.B) {

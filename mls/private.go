@@ -160,14 +160,23 @@ func (k sealer) open(m *PrivateMessage, d senderData) (*authenticatedContent, *m
 	if err != nil {
 		return nil, nil, err
 	}
-	d.guard(key.nonce()) // the key is for this one message
+	a, err := k.decrypt(m, d, key)
+	if err != nil {
+		key.wipe()
+		return nil, nil, err
+	}
+	return a, key, nil
+}
+
+// decrypt decrypts m with its key, which it makes one for this message only.
+func (k sealer) decrypt(m *PrivateMessage, d senderData, key *messageKey) (*authenticatedContent, error) {
+	d.guard(key.nonce())
 	c := getScratch()
 	c.b = m.appendContentAAD(c.b)
 	plain, err := k.s.open(key.key(), key.nonce(), c.b, m.Ciphertext)
 	c.done()
 	if err != nil {
-		key.wipe()
-		return nil, nil, broken(RuleDecrypt, err, "PrivateMessage of member %d, generation %d", d.leaf, d.generation)
+		return nil, broken(RuleDecrypt, err, "PrivateMessage of member %d, generation %d", d.leaf, d.generation)
 	}
 	a := &authenticatedContent{wireFormat: WireFormatPrivateMessage, content: FramedContent{
 		GroupID: m.GroupID, Epoch: m.Epoch, Sender: Sender{SenderMember, uint32(d.leaf)},
@@ -177,16 +186,14 @@ func (k sealer) open(m *PrivateMessage, d senderData) (*authenticatedContent, *m
 	a.content.readBody(&r)
 	a.auth = readAuthData(&r, m.ContentType)
 	if r.err != nil {
-		key.wipe()
-		return nil, nil, broken(RuleDecrypt, r.err, "content of a PrivateMessage of member %d", d.leaf)
+		return nil, broken(RuleDecrypt, r.err, "content of a PrivateMessage of member %d", d.leaf)
 	}
 	for _, b := range r.b {
 		if b != 0 {
-			key.wipe()
-			return nil, nil, invalid(RulePadding, "the padding of a PrivateMessage of member %d is not zero", d.leaf)
+			return nil, invalid(RulePadding, "the padding of a PrivateMessage of member %d is not zero", d.leaf)
 		}
 	}
-	return a, key, nil
+	return a, nil
 }
 
 var errNoKeys = errors.New("mls: the keys of this epoch were wiped")

@@ -199,6 +199,9 @@ func (g *Group) processPrivate(m *PrivateMessage) (Received, error) {
 	if g.keys.messages.root == nil {
 		return nil, errNoKeys
 	}
+	if p := g.keys.takePrepared(m); p != nil {
+		return g.processPrepared(m, p)
+	}
 	keys := g.sealer()
 	d, err := keys.openSenderData(m)
 	if err != nil {
@@ -229,11 +232,16 @@ func (g *Group) processPrivate(m *PrivateMessage) (Received, error) {
 		key.wipe()
 		return nil, err
 	}
-	generation := key.generation()
+	return g.take(m, a, leaf, key)
+}
+
+// take uses up the key of an application message that was decrypted and verified.
+func (g *Group) take(m *PrivateMessage, a *authenticatedContent, sender *LeafNode, key *messageKey) (Received, error) {
+	leaf, generation := key.leaf, key.generation()
 	if err := g.keys.messages.consume(key); err != nil {
 		return nil, err
 	}
-	return &ApplicationMessage{Member{d.leaf, leaf}, m.Epoch, generation, a.content.Application, m.AuthenticatedData}, nil
+	return &ApplicationMessage{Member{leaf, sender}, m.Epoch, generation, a.content.Application, m.AuthenticatedData}, nil
 }
 
 // processHandshake stages a proposal or a commit of the current epoch. key is

@@ -124,6 +124,15 @@ func (t *secretTree) clone() *secretTree {
 	return &c
 }
 
+// sketch returns a tree to find out beforehand what messages will do. It begins as t
+// is; t never sees what becomes of it, must not change while it is in use, and wipes
+// its own secrets as before. The sketch is to be wiped.
+func (t *secretTree) sketch() *secretTree {
+	c := *t
+	c.owner, c.changes = new(treeOwner), changedNodes{all: true}
+	return &c
+}
+
 // wipe erases all secrets that no clone shares. The tree cannot be used
 // afterwards.
 func (t *secretTree) wipe() {

@@ -223,11 +223,16 @@ func (e *treeEdit) encryptPath(rand io.Reader, n *newPath, context []byte) error
 	})
 }
 
+// workersFor is how many goroutines share n pieces of work.
+func workersFor(n int) int {
+	const worthIt = 2 // pieces for a goroutine: the shortest take tens of microseconds
+	return min(runtime.GOMAXPROCS(0), n/worthIt)
+}
+
 // inParallel runs n independent pieces of work, each a public-key operation or more,
 // on all cores, and returns the first error. No goroutine outlives the call.
 func inParallel(n int, work func(int) error) error {
-	const worthIt = 2 // pieces for a goroutine: the shortest take tens of microseconds
-	workers := min(runtime.GOMAXPROCS(0), n/worthIt)
+	workers := workersFor(n)
 	if workers < 2 {
 		for i := range n {
 			if err := work(i); err != nil {
