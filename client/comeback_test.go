@@ -353,3 +353,31 @@ func TestIndexLies(t *testing.T) {
 		})
 	}
 }
+
+// TestStoredNudge comes online to a notice that was stored meanwhile: it says nothing
+// that the session, which is being opened, does not.
+func TestStoredNudge(t *testing.T) {
+	w := newWorld(t)
+	juliet, romeo := w.join("juliet"), w.join("romeo")
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	romeo.group(g.JID())
+	romeo.stop()
+	at := w.server.Wire().Last()
+	seen := func(kind loopback.Kind, what string) (n int) {
+		for _, r := range w.server.Wire().Since(at) {
+			if r.Kind == kind && r.Dir == loopback.In && strings.Contains(r.XML(), what) {
+				n++
+			}
+		}
+		return n
+	}
+	must(g.Send(ctxShort(t), "wherefore"))(t)
+	until(t, "a nudge", func() bool { return seen(loopback.Component, "<nudge ") > 0 })
+	at = w.server.Wire().Last()
+	romeo = w.start("romeo", romeo.cfg)
+	romeo.hears("wherefore")
+	if n := seen(loopback.C2S, "<session "); n != 1 {
+		t.Errorf("romeo opened %d sessions", n)
+	}
+}

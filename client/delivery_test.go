@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -228,5 +229,65 @@ func TestClockSetBack(t *testing.T) {
 	defer romeo.mu.Unlock()
 	if got := romeo.texts(); !slices.Equal(got, want) {
 		t.Errorf("heard %q, want %q", got, want)
+	}
+}
+
+// TestSpoiledBurst opens many messages at once, some of which are no good: each of
+// the others is heard, in its order, and each of those is told of in its place.
+func TestSpoiledBurst(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	w := newWorld(t)
+	juliet, romeo := w.join("juliet"), w.join("romeo")
+	jg := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(jg.Invite(ctxShort(t), "romeo@"+domain))(t)
+	rg := romeo.group(jg.JID())
+	ok(t, rg.Sync(ctxShort(t)))
+	juliet.leave()
+	romeo.leave() // what the true log has is not to be asked for
+	first := rg.Seq() + 1
+	const n = 100
+	sealed := make([][]byte, n)
+	want := make([]string, n)
+	for i := range sealed {
+		sealed[i] = jg.SealFor(t, fmt.Sprint("line ", i))
+		want[i] = fmt.Sprint("line ", i)
+	}
+	for i := range sealed {
+		switch i % 10 {
+		case 3:
+			sealed[i], want[i] = []byte("no message"), "undecryptable"
+		case 5:
+			sealed[i], want[i] = slices.Clone(sealed[i]), "undecryptable"
+			sealed[i][len(sealed[i])-1] ^= 1
+		case 8:
+			sealed[i], want[i] = sealed[i-1], "misbehaved"
+		}
+	}
+	for i := n - 1; i >= 0; i-- { // the first comes last, and then all are in order
+		rg.Arrive(first+uint64(i), sealed[i])
+	}
+	romeo.hears(want[n-1])
+	romeo.mu.Lock()
+	defer romeo.mu.Unlock()
+	got := make([]string, n)
+	for _, m := range romeo.messages {
+		if m.Seq >= first {
+			got[m.Seq-first] += m.Body
+		}
+	}
+	for _, e := range romeo.events {
+		if seq := e.Meta().Seq; seq >= first && seq < first+n {
+			got[seq-first] += client.EventName(e)
+		}
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			t.Errorf("line %d: got %q, want %q", i, got[i], want[i])
+		}
+	}
+	for i, m := range romeo.messages[1:] {
+		if m.Seq < romeo.messages[i].Seq {
+			t.Errorf("line %d came after line %d", romeo.messages[i].Seq, m.Seq)
+		}
 	}
 }

@@ -27,7 +27,8 @@ type Group struct {
 	host string // the delivery service: the JID's domain
 	id   string // names the group's rows in the store
 	cfg  *mls.Config
-	b    *batch
+	b    *batch                // changed with the lock held, by setBatch
+	bNow atomic.Pointer[batch] // b, for who does not hold the lock
 	out  *dispatcher
 
 	writes writes // what of the batch something follows
@@ -138,7 +139,7 @@ func newGroup(c *Client, jid, id string) *Group {
 		c: c, jid: jid, host: domainOf(jid), id: id, byRef: make(map[stanza.Ref]*outMessage), queue: make(map[uint64]*entry), changed: make(chan struct{}), commitSem: make(chan struct{}, 1),
 		accounts: make(map[string]int),
 	}
-	g.b = newBatch(c.store, g.storeFailed)
+	g.setBatch(newBatch(c.store, g.storeFailed))
 	g.meta.JID = jid
 	g.cfg = g.groupConfig()
 	g.out = newDispatcher(c, g)
@@ -311,8 +312,13 @@ func (g *Group) unload() {
 	}
 	g.outbox, g.byRef = nil, make(map[stanza.Ref]*outMessage)
 	g.queue = make(map[uint64]*entry)
-	g.b = newBatch(g.c.store, g.storeFailed)
+	g.setBatch(newBatch(g.c.store, g.storeFailed))
 	g.signal()
+}
+
+func (g *Group) setBatch(b *batch) {
+	g.b = b
+	g.bNow.Store(b)
 }
 
 // storeFailed reads the log again after a write has failed, and with it what was
@@ -392,11 +398,11 @@ func (g *Group) close() error {
 	return b.flushAll()
 }
 
-// delivered marks an item as handed over.
+// delivered marks an item as handed over. It does not wait for the lock, which is
+// held while messages are opened: handlers would fall behind, and what waits for them
+// would have to be read back from the store.
 func (g *Group) delivered(row string) {
-	g.mu.Lock()
-	g.b.add(store.Delete(row))
-	g.mu.Unlock()
+	g.bNow.Load().add(store.Delete(row))
 	g.flushSoon()
 }
 

@@ -154,7 +154,7 @@ func (g *Group) accepted(m *outMessage, ref stanza.Ref, acc *stanza.Accepted) {
 	m.accepted = true
 	later := m.waiting == 0
 	m.finish(&Sent{ID: acc.ID, Seq: acc.Seq, Epoch: m.epoch, OriginID: m.origin, Time: acc.Stamp}, nil)
-	e := &entry{seq: acc.Seq, epoch: m.epoch, kind: groupdata.Application, id: acc.ID, stamp: acc.Stamp, bytes: m.sealed, chain: acc.Chain, live: true}
+	e := &entry{seq: acc.Seq, epoch: m.epoch, kind: groupdata.Application, id: acc.ID, stamp: acc.Stamp, bytes: m.sealed, chain: acc.Chain, live: true, own: true}
 	if later {
 		g.announceSent(m, acc.Seq)
 	}

@@ -30,6 +30,19 @@ type entry struct {
 	hash  stanza.Hash // of the bytes; stated by the service when they are not here
 	gone  bool        // a tombstone
 	live  bool        // came by itself, not from a page
+	own   bool        // sent by this device, which has nothing to open in it
+
+	// What is in bytes, once it has been read.
+	msg    *mls.Message
+	msgErr error
+}
+
+// message reads an entry that is an MLS message, once.
+func (e *entry) message() (*mls.Message, error) {
+	if e.msg == nil && e.msgErr == nil {
+		e.msg, e.msgErr = mls.ParseMessage(e.bytes)
+	}
+	return e.msg, e.msgErr
 }
 
 func kindOf(k stanza.EntryKind) groupdata.Kind { return groupdata.Kind(k) }
@@ -41,35 +54,48 @@ const (
 	// maxBatch is how many entries share one write, and minBatch how many are
 	// enough when the disk has nothing to do.
 	maxBatch, minBatch = 256, 16
+	// maxPrepared is how many messages are opened at once, on all cores, and
+	// maxPreparedBytes about how many bytes of them.
+	maxPrepared, maxPreparedBytes = 64, 1 << 20
 )
 
-// arrived takes an entry in. It never blocks on the network or the store.
-func (g *Group) arrived(e *entry) {
+// arrived takes entries in. It never blocks on the network or the store.
+func (g *Group) arrived(entries ...*entry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, e := range entries {
+		if g.takeIn(e) {
+			g.workLocked()
+		}
+	}
+}
+
+// takeIn puts an entry where it waits for its turn. It reports false for one that is
+// known already, or is left for the log to give. Called with the lock held.
+func (g *Group) takeIn(e *entry) bool {
 	switch {
 	case e.seq == 0:
 		if len(g.ephemeral) < maxBuffered && g.meta.Status == statusJoined {
 			g.ephemeral = append(g.ephemeral, e)
 		}
 	case e.seq <= g.meta.Seq && g.loaded:
-		return // seen
+		return false // seen
 	default:
 		g.head = max(g.head, e.seq)
 		if len(e.bytes) == 0 && !e.gone && e.hash.IsZero() {
 			// Too large for a stanza: the log gives it in pieces.
-			g.fetchLocked()
-			return
+			g.fetchLocked(gapPatience)
+			return false
 		}
 		if _, dup := g.queue[e.seq]; !dup {
 			if e.live && len(g.queue) >= maxBuffered {
-				g.fetchLocked()
-				return
+				g.fetchLocked(gapPatience)
+				return false
 			}
 			g.queue[e.seq] = e
 		}
 	}
-	g.workLocked()
+	return true
 }
 
 func (g *Group) workLocked() {
@@ -94,7 +120,7 @@ func (g *Group) work() {
 			if len(g.queue) > 0 && !g.fetching {
 				// A gap: something was lost, or is still under way. The log
 				// has it either way.
-				g.fetchLocked()
+				g.fetchLocked(gapPatience)
 			}
 			g.mu.Unlock()
 			return
@@ -127,6 +153,7 @@ func (g *Group) step() bool {
 			g.signal()
 			break
 		}
+		g.prepare(e)
 		delete(g.queue, e.seq)
 		g.process(e, &r)
 		if g.meta.Status != statusJoined {
@@ -167,6 +194,25 @@ func (g *Group) step() bool {
 	g.c.fail("processed")
 	g.mu.Lock()
 	return true
+}
+
+// prepare opens, on all cores, the messages that wait from e on, unless e was among
+// those that were opened last. What becomes of them is for process to say, one after
+// the other. Called with the lock held.
+func (g *Group) prepare(e *entry) {
+	if e.own || e.msg != nil || e.msgErr != nil {
+		return
+	}
+	var messages []*mls.Message
+	for size := 0; e != nil && e.kind == groupdata.Application && len(messages) < maxPrepared && size < maxPreparedBytes; e = g.queue[e.seq+1] {
+		if e.own {
+			continue
+		}
+		if m, err := e.message(); err == nil {
+			messages, size = append(messages, m), size+len(e.bytes)
+		}
+	}
+	g.state.Prepare(messages)
 }
 
 // waitDisk waits while too much waits to be written. Called with the lock held, which
@@ -357,7 +403,7 @@ func (g *Group) processApplication(e *entry, r *received) {
 		g.ownMessage(m, e, r)
 		return
 	}
-	msg, err := mls.ParseMessage(e.bytes)
+	msg, err := e.message()
 	if err != nil {
 		g.undecryptable(e, r, err)
 		return
@@ -452,7 +498,7 @@ func (g *Group) ownMessage(m *outMessage, e *entry, r *received) {
 
 // processEphemeral opens a message that is in no log.
 func (g *Group) processEphemeral(e *entry, r *received) {
-	msg, err := mls.ParseMessage(e.bytes)
+	msg, err := e.message()
 	if err != nil {
 		return
 	}

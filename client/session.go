@@ -270,9 +270,12 @@ func (s *service) announce(ctx context.Context) error {
 	patience := s.c.iqs.timeout(0)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
+	var again <-chan time.Time
 	for {
-		if err := s.sendAnnouncement(); err != nil {
-			return err
+		if again == nil {
+			if err := s.sendAnnouncement(); err != nil {
+				return err
+			}
 		}
 		select {
 		case a := <-answer:
@@ -288,8 +291,13 @@ func (s *service) announce(ctx context.Context) error {
 			}
 			return nil
 		case <-s.kick:
-			// The service has come back, perhaps without what was sent to it.
-			s.c.sleep(ctx, rand.N(spread))
+			// The service has come back, perhaps without what was sent to it; or this
+			// is a notice from before, and its answer is under way.
+			if again == nil {
+				again = time.After(rand.N(spread))
+			}
+		case <-again:
+			again = nil
 		case <-timer.C:
 			return fmt.Errorf("the delivery service does not answer in %v", patience)
 		case <-ctx.Done():

@@ -35,21 +35,24 @@ const (
 func (g *Group) fetchSoon() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.fetchLocked()
+	g.fetchLocked(gapPatience)
 }
 
-// fetchLocked is fetchSoon with the lock held. It returns the number of the
-// fetch that will have seen everything up to now.
-func (g *Group) fetchLocked() uint64 {
+// fetchLocked asks for a look into the log, after some patience unless one is under
+// way. It returns the number of the fetch that will have seen everything up to now.
+// Called with the lock held.
+func (g *Group) fetchLocked(patience time.Duration) uint64 {
 	g.fetchWant++
 	if !g.fetching {
-		g.fetching = g.c.spawn(g.fetchLoop)
+		g.fetching = g.c.spawn(func() {
+			g.c.sleep(g.c.life, patience)
+			g.fetchLoop()
+		})
 	}
 	return g.fetchWant
 }
 
 func (g *Group) fetchLoop() {
-	g.c.sleep(g.c.life, gapPatience)
 	for {
 		g.mu.Lock()
 		want := g.fetchWant
@@ -116,7 +119,7 @@ func (g *Group) catchUp(ctx context.Context, seq uint64) error {
 		return err
 	}
 	g.head = max(g.head, seq)
-	want := g.fetchLocked()
+	want := g.fetchLocked(0)
 	if err := g.until(ctx, func() bool { return g.fetchDone >= want }); err != nil {
 		return err
 	}
@@ -273,13 +276,15 @@ func (g *Group) fetch(ctx context.Context) error {
 			return g.headWentBack(page.Head, q.done)
 		}
 		head = page.Head
+		entries := make([]*entry, len(page.Entries))
 		for i := range page.Entries {
-			e, err := g.pageEntry(ctx, &page.Entries[i])
-			if err != nil {
+			var err error
+			if entries[i], err = g.pageEntry(ctx, &page.Entries[i]); err != nil {
+				g.arrived(entries[:i]...)
 				return err
 			}
-			g.arrived(e)
 		}
+		g.arrived(entries...)
 		if head > first+progressFrom && time.Since(lastTold) > 500*time.Millisecond {
 			lastTold = time.Now()
 			g.out.push(item{event: &Progress{EventMeta: EventMeta{ID: randomID(), Group: g.jid, Time: g.c.cfg.clock()}, Done: q.after, Total: head}})

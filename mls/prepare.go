@@ -71,9 +71,11 @@ func (g *Group) Prepare(messages []*Message) {
 			return nil
 		}
 		p.content, p.verdict = a, g.verifySender(a)
-		name := string(m.Private.appendTo(nil))
+		c := getScratch()
+		defer c.done()
+		c.b = m.Private.appendTo(c.b)
 		mu.Lock()
-		prepared[name] = p
+		prepared[string(c.b)] = p
 		mu.Unlock()
 		return nil
 	})
