@@ -80,6 +80,13 @@ func (b *batch) flush(ticket uint64) error {
 	return b.err
 }
 
+// has reports whether everything up to ticket is durable.
+func (b *batch) has(ticket uint64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.written >= ticket
+}
+
 // write makes durable what has gathered. Called with the lock held, which it gives
 // up while writing.
 func (b *batch) write() {

@@ -5,6 +5,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -462,7 +463,11 @@ func (c *Client) ask(ctx context.Context, typ, to string, req, reply stanza.Payl
 // start is ask in two steps: when it returns, the request is on its way, behind
 // all that were started before on the same link.
 func (c *Client) start(ctx context.Context, typ, to string, req stanza.Payload) (wait func(reply stanza.Payload) error) {
-	answer := c.startIQ(ctx, typ, to, req.Append(nil))
+	size := 512
+	if m, ok := req.(*stanza.Send); ok { // the frequent one, in one piece of memory
+		size += base64.StdEncoding.EncodedLen(len(m.Message.Bytes))
+	}
+	answer := c.startIQ(ctx, typ, to, req.Append(make([]byte, 0, size)))
 	return func(reply stanza.Payload) error {
 		if reply == nil {
 			return answer(nil)

@@ -28,7 +28,9 @@ type outMessage struct {
 	sealed   []byte
 	ref      stanza.Ref
 	epoch    uint64
-	durable  bool  // it is in the store, and may leave
+	durable  bool   // it is in the store, and may leave
+	b        *batch // by which it gets there, unless it is durable
+	ticket   uint64
 	flying   bool  // submitted, and its answer is not waited for
 	trouble  error // why its first submission did not do
 	accepted bool  // the delivery service has said yes
@@ -36,6 +38,15 @@ type outMessage struct {
 	done     chan struct{}
 	sent     *Sent
 	err      error
+}
+
+// isDurable reports whether the message may leave. It does not depend on who waits
+// for the write, and may be late to say so. Called with the group's lock held.
+func (m *outMessage) isDurable() bool {
+	if !m.durable && m.b.has(m.ticket) {
+		m.durable, m.b = true, nil
+	}
+	return m.durable
 }
 
 // finish ends the waiting. Called with the group's lock held, once.
@@ -144,11 +155,9 @@ func retryAfter(err error) time.Duration {
 	return d + rand.N(d/2+1)
 }
 
-// accepted notes that the service has taken the message.
+// accepted notes that the service has taken the message. Called with the lock held.
 func (g *Group) accepted(m *outMessage, ref stanza.Ref, acc *stanza.Accepted) {
-	g.mu.Lock()
 	if m.ref != ref || m.accepted {
-		g.mu.Unlock()
 		return
 	}
 	m.accepted = true
@@ -158,10 +167,8 @@ func (g *Group) accepted(m *outMessage, ref stanza.Ref, acc *stanza.Accepted) {
 	if later {
 		g.announceSent(m, acc.Seq)
 	}
-	g.mu.Unlock()
-	g.c.fail("accepted")
 	// It takes its place in the order: the chain runs over own entries too.
-	g.arrived(e)
+	g.arrivedLocked(e)
 }
 
 // announceSent tells of a message that nobody waits for any more. Called with

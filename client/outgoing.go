@@ -75,7 +75,7 @@ func (g *Group) nextOut() (m *outMessage, alone, wait bool) {
 	if flying == 0 && time.Since(g.answered) > flyingIdle {
 		g.window = 1 // whether the service is there has to be seen
 	}
-	if !m.durable || flying > 0 && (alone || m.epoch != epoch || flying >= g.window) {
+	if !m.isDurable() || flying > 0 && (alone || m.epoch != epoch || flying >= g.window) {
 		return nil, false, true
 	}
 	return m, alone, false
@@ -87,18 +87,25 @@ func (g *Group) bringOut(ctx context.Context) {
 	for {
 		ready := g.c.waitLink(ctx)
 		g.mu.Lock()
+		var flock []takeOff // at once: who seals holds the lock most of the time
 		m, alone, wait := g.nextOut()
-		if !ready || m == nil && !wait || g.meta.Status == statusLost {
+		for ready && m != nil && !alone && g.meta.Status != statusLost {
+			m.flying = true
+			flock = append(flock, takeOff{m, m.ref, m.request()})
+			m, alone, wait = g.nextOut()
+		}
+		if flock == nil && (!ready || m == nil && !wait || g.meta.Status == statusLost) {
 			g.sending = false
 			g.mu.Unlock()
 			return
 		}
 		changed := g.changed
-		if m != nil && !alone {
-			m.flying = true
-		}
 		g.mu.Unlock()
 		switch {
+		case flock != nil:
+			for i := range flock {
+				g.launch(ctx, &flock[i])
+			}
 		case wait:
 			select {
 			case <-changed:
@@ -114,36 +121,40 @@ func (g *Group) bringOut(ctx context.Context) {
 				return
 			}
 			g.mu.Unlock()
-		default:
-			g.launch(ctx, m)
 		}
 	}
 }
 
+// takeOff is a message that is flying, as it was when it was to be submitted.
+type takeOff struct {
+	m   *outMessage
+	ref stanza.Ref
+	req stanza.Send
+}
+
 // launch submits a message that is flying, and does not wait for the answer.
-func (g *Group) launch(ctx context.Context, m *outMessage) {
-	g.mu.Lock()
-	req, ref := m.request(), m.ref
-	g.mu.Unlock()
-	answer := g.c.start(ctx, "set", g.jid, &req)
+func (g *Group) launch(ctx context.Context, t *takeOff) {
+	m, ref := t.m, t.ref
+	answer := g.c.start(ctx, "set", g.jid, &t.req)
 	settle := func() {
 		var acc stanza.Accepted
 		err := answer(&acc)
 		g.c.fail("submitted")
-		if err == nil {
-			g.accepted(m, ref, &acc)
-		}
 		g.mu.Lock()
-		defer g.mu.Unlock()
 		before := g.window
 		m.flying, g.window = false, 1
 		if err == nil {
 			g.window, g.answered = min(2*before, maxFlying), time.Now()
+			g.accepted(m, ref, &acc)
 		}
 		if m.ref == ref { // else that sealed form has been given up
 			m.trouble = err
 		}
 		g.signal()
+		g.mu.Unlock()
+		if err == nil {
+			g.c.fail("accepted")
+		}
 	}
 	if !g.c.spawn(settle) {
 		settle() // the link is gone: there is nothing to wait for
@@ -215,7 +226,10 @@ func (g *Group) submit(ctx context.Context, m *outMessage) bool {
 		err = g.c.ask(ctx, "set", g.jid, &req, &acc)
 		g.c.fail("submitted")
 		if err == nil {
+			g.mu.Lock()
 			g.accepted(m, ref, &acc)
+			g.mu.Unlock()
+			g.c.fail("accepted")
 			return true
 		}
 	}

@@ -63,6 +63,11 @@ const (
 func (g *Group) arrived(entries ...*entry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.arrivedLocked(entries...)
+}
+
+// arrivedLocked is arrived with the lock held.
+func (g *Group) arrivedLocked(entries ...*entry) {
 	for _, e := range entries {
 		if g.takeIn(e) {
 			g.workLocked()
@@ -173,7 +178,7 @@ func (g *Group) step() bool {
 		}
 	}
 	ops := r.ops
-	if g.state != nil {
+	if g.state != nil && r.others {
 		ops = append(ops, g.stateOps()...)
 	}
 	ops = append(ops, g.seenOps()...)
@@ -225,9 +230,12 @@ func (g *Group) waitDisk() bool {
 type received struct {
 	any   bool
 	flush bool // something must be durable before anybody hears of it
-	ops   []store.Op
-	items []item
-	after []func() // without the lock, when all is durable
+	// others says that not all of it was sent by this device: the MLS state may have
+	// moved.
+	others bool
+	ops    []store.Op
+	items  []item
+	after  []func() // without the lock, when all is durable
 }
 
 // put adds an event.
@@ -312,7 +320,7 @@ func (g *Group) decodeItem(row string, value []byte) (item, error) {
 // process takes the next entry of the log. Whatever is in it, the log goes on
 // behind it. Called with the lock held.
 func (g *Group) process(e *entry, r *received) {
-	r.any = true
+	r.any, r.others = true, r.others || !e.own
 	g.checkChain(e, r)
 	if e.seq <= g.meta.SkipTo {
 		return
@@ -504,7 +512,7 @@ func (g *Group) processEphemeral(e *entry, r *received) {
 	}
 	got, err := g.state.Process(msg)
 	if m, ok := got.(*mls.ApplicationMessage); ok && err == nil {
-		r.any = true
+		r.any, r.others = true, true
 		g.incoming(m, e, r)
 	}
 }

@@ -71,6 +71,7 @@ func (p *Posted) wait(ctx context.Context) (*Sent, error) {
 	var err error
 	select {
 	case <-m.done:
+		return m.sent, m.err
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-g.c.life.Done():
@@ -80,7 +81,7 @@ func (p *Posted) wait(ctx context.Context) (*Sent, error) {
 	g.mu.Lock()
 	m.waiting--
 	g.mu.Unlock()
-	if err == nil || isDone(m.done) {
+	if isDone(m.done) {
 		return m.sent, m.err
 	}
 	return nil, &QueuedError{OriginID: m.origin, Err: err}
@@ -281,7 +282,7 @@ func (g *Group) seal(content []byte, origin string, at time.Time) (*mls.Message,
 	if origin != "" {
 		content = appendAll(content[:len(content):len(content)], &stanza.OriginID{ID: origin})
 	}
-	plain := (&stanza.Envelope{Content: content, From: g.c.account, To: g.jid, Time: at.Truncate(time.Millisecond)}).Append(nil)
+	plain := (&stanza.Envelope{Content: content, From: g.c.account, To: g.jid, Time: at.Truncate(time.Millisecond)}).Append(make([]byte, 0, len(content)+512))
 	if g.c.cfg.forge != nil {
 		plain = g.c.cfg.forge(plain)
 	}
@@ -345,7 +346,6 @@ func (g *Group) post(ctx context.Context, content []byte, waiting int) (*Posted,
 	}
 	g.c.fail("persisted")
 	g.mu.Lock()
-	m.durable = true
 	g.pump()
 	g.mu.Unlock()
 	return &Posted{g, m}, nil
@@ -368,8 +368,8 @@ func (g *Group) enqueue(content []byte, origin string, waiting int) (*outMessage
 	g.meta.Sent++
 	g.outbox = append(g.outbox, m)
 	g.byRef[m.ref] = m
-	ticket := g.b.add(append(ops, m.op())...)
-	return m, ticket, nil
+	m.b, m.ticket = g.b, g.b.add(append(ops, m.op())...)
+	return m, m.ticket, nil
 }
 
 // sendEphemeral seals and sends without a place in the log and without a
