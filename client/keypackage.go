@@ -346,27 +346,12 @@ func (s *stockKeeper) store(c *Client, fresh []*stockedPackage, now time.Time) e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ops []store.Op
-	put := func(ref string, k *stocked) error {
-		op, err := k.op(ref)
-		ops = append(ops, op)
-		return err
-	}
 	for _, p := range fresh {
-		if p.stocked.LastResort {
-			for ref, k := range s.have {
-				if k.LastResort && !k.Retired && k.suite == p.stocked.suite {
-					k.Retired = true
-					// It may be in a Welcome that is under way.
-					k.Expires = minTime(k.Expires, now.Add(expiredGrace))
-					if err := put(ref, k); err != nil {
-						return err
-					}
-				}
-			}
-		}
-		if err := put(p.ref, p.stocked); err != nil {
+		op, err := p.stocked.op(p.ref)
+		if err != nil {
 			return err
 		}
+		ops = append(ops, op)
 	}
 	var dead []string
 	for ref, k := range s.have {
@@ -447,21 +432,37 @@ func (s *stockKeeper) drop(c *Client, packages []*stockedPackage) error {
 	return c.store.Apply(context.Background(), ops)
 }
 
-// published notes which packages the service has for certain.
+// published notes which packages the service has for certain. A last resort takes the
+// place of the one before it only now: until then others were given that one.
 func (s *stockKeeper) published(c *Client, done []*stockedPackage) error {
+	now := c.cfg.clock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var ops []store.Op
+	put := func(ref string, k *stocked) error {
+		op, err := k.op(ref)
+		ops = append(ops, op)
+		return err
+	}
 	for _, p := range done {
 		if !p.stocked.LastResort || s.have[p.ref] == nil {
 			continue
 		}
+		for ref, k := range s.have {
+			if ref == p.ref || !k.LastResort || k.Retired || k.suite != p.stocked.suite {
+				continue
+			}
+			k.Retired = true
+			// It may be in a Welcome that is under way.
+			k.Expires = minTime(k.Expires, now.Add(expiredGrace))
+			if err := put(ref, k); err != nil {
+				return err
+			}
+		}
 		p.stocked.Published = true
-		op, err := p.stocked.op(p.ref)
-		if err != nil {
+		if err := put(p.ref, p.stocked); err != nil {
 			return err
 		}
-		ops = append(ops, op)
 	}
 	if ops == nil {
 		return nil

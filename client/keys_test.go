@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -219,6 +220,45 @@ func TestAges(t *testing.T) {
 		})
 		return !old
 	})
+}
+
+// TestRefusedLastResort has a new key package of last resort refused: the service
+// goes on giving the old one away, whose private part must not be given up.
+func TestRefusedLastResort(t *testing.T) {
+	w := newWorld(t)
+	var ahead atomic.Int64
+	st := store.NewMemory("romeo@" + domain)
+	cfg := w.config("romeo", st)
+	cfg.Clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	client.SetMaintain(&cfg, 50*time.Millisecond)
+	romeo := w.start("romeo", cfg)
+	rows := func() (list []string) {
+		st.Scan("k/", store.PrefixEnd("k/"), func(_ string, b []byte) error {
+			if bytes.Contains(b, []byte(`"last-resort":true`)) {
+				list = append(list, string(b))
+			}
+			return nil
+		})
+		return list
+	}
+	romeo.until("the first to be accepted", func() bool { l := rows(); return len(l) == 1 && strings.Contains(l[0], `"published":true`) })
+	first, tries := rows()[0], len(w.published(t, "romeo"))
+	ahead.Store(int64(31 * 24 * time.Hour)) // the service's clock is right: it refuses what is valid from then on
+	romeo.until("two more tries", func() bool { return len(w.published(t, "romeo")) >= tries+2 })
+	for _, row := range rows() {
+		if strings.Contains(row, `"retired":true`) {
+			t.Error("a key package of last resort is retired, and the service has no other")
+		}
+	}
+	if !slices.Contains(rows(), first) {
+		t.Error("the row of the key package that the service has was changed")
+	}
+	w.restartDS()
+	ahead.Store(0)
+	juliet := w.join("juliet")
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	must(g.Invite(ctxShort(t), "romeo@"+domain))(t)
+	romeo.group(g.JID())
 }
 
 // TestWrongClock has a clock that is a year off: the client goes on with what works,

@@ -21,9 +21,9 @@ import (
 
 // publishPEP puts the present key packages of last resort where everybody finds
 // them.
-func (s *stockKeeper) publishPEP(ctx context.Context, c *Client) error {
+func (s *stockKeeper) publishPEP(ctx context.Context, c *Client, fresh []*stockedPackage) error {
 	item := &stanza.PEPKeyPackages{Device: c.device}
-	for _, public := range s.lastResorts() {
+	for _, public := range s.lastResorts(fresh) {
 		item.KeyPackages = append(item.KeyPackages, stanza.KeyPackage{Bytes: public, LastResort: true})
 	}
 	c.mu.Lock()
@@ -57,7 +57,7 @@ func (s *stockKeeper) replenishPEP(ctx context.Context, c *Client) error {
 		return err
 	}
 	c.fail("key-packages-stored")
-	if err := s.publishPEP(ctx, c); err != nil {
+	if err := s.publishPEP(ctx, c, fresh); err != nil {
 		return fmt.Errorf("client: publishing key packages in PEP: %w", err)
 	}
 	s.told(&stanza.Stock{Device: c.device, LastResort: true})
@@ -101,12 +101,16 @@ func (c *Client) withoutHome(ctx context.Context) {
 	c.checkReady()
 }
 
-// lastResorts are the public parts that are in use.
-func (s *stockKeeper) lastResorts() (out [][]byte) {
+// lastResorts are the public parts that are in use when fresh ones are.
+func (s *stockKeeper) lastResorts(fresh []*stockedPackage) (out [][]byte) {
+	for _, p := range fresh {
+		out = append(out, p.public)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range s.have {
-		if !k.LastResort || k.Retired {
+		replaced := slices.ContainsFunc(fresh, func(p *stockedPackage) bool { return p.stocked.suite == k.suite })
+		if !k.LastResort || k.Retired || !k.Published || replaced {
 			continue
 		}
 		if p, err := mls.UnmarshalPrivateKeyPackage(k.Private); err == nil {
