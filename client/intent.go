@@ -56,8 +56,8 @@ func (in *intent) String() string {
 	return string(in.Op)
 }
 
-// store gives the row, the first time that a commit is made for it. Called with
-// the lock held.
+// store gives the row, the first time: before a commit is made for it, or before it
+// waits for the chance. Called with the lock held.
 func (in *intent) store(g *Group) []store.Op {
 	if in == nil || in.row != "" {
 		return nil

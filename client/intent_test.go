@@ -84,6 +84,61 @@ func TestLeavingIsRedone(t *testing.T) {
 	juliet.until("romeo's end", func() bool { m, _ := g.Members(); return len(m) == 1 })
 }
 
+// TestLeavingBeforeItCan asks to leave while there is no connection, and does not wait
+// for one: because its patience ends, because the client is closed, or because it
+// dies.
+func TestLeavingBeforeItCan(t *testing.T) {
+	for _, how := range []string{"patience", "close", "death"} {
+		t.Run(how, func(t *testing.T) {
+			w := newWorld(t)
+			juliet, romeo, jg, _ := pair(t, w)
+			romeo.stop()
+			cfg := romeo.cfg
+			cfg.Store = memoryCopy(cfg.Store)
+			away := w.prepare("romeo", cfg)
+			rg, found := away.Group(jg.JID())
+			if !found {
+				t.Fatal("romeo has lost the group")
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+			defer cancel()
+			switch how {
+			case "patience":
+				if err := rg.Leave(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatalf("leaving without a connection: %v", err)
+				}
+				away.run()
+			case "close":
+				done := make(chan error)
+				go func() { done <- rg.Leave(context.Background(), true) }()
+				<-ctx.Done()
+				ok(t, away.Close())
+				if err := <-done; !errors.Is(err, client.ErrClosed) {
+					t.Fatalf("leaving under Close: %v", err)
+				}
+				cfg.Store = memoryCopy(cfg.Store)
+				away = w.start("romeo", cfg)
+			case "death":
+				go rg.Leave(context.Background(), true)
+				<-ctx.Done()
+				cfg.Store = memoryCopy(cfg.Store)
+				t.Cleanup(func() { away.Close() })
+				away = w.start("romeo", cfg)
+			}
+			away.until("being out", func() bool { return len(away.Groups()) == 0 })
+			juliet.until("romeo's end", func() bool { m, _ := jg.Members(); return len(m) == 1 })
+			away.mu.Lock()
+			defer away.mu.Unlock()
+			if n := count[*client.ChangeFailed](away); n > 0 {
+				t.Errorf("%d changes failed", n)
+			}
+			if _, still := away.Group(jg.JID()); still {
+				t.Error("romeo is still in the group")
+			}
+		})
+	}
+}
+
 // TestLeavingOutlastsAnOutage loses the connection with the goodbye, twice: it is
 // said again.
 func TestLeavingOutlastsAnOutage(t *testing.T) {

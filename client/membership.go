@@ -457,15 +457,40 @@ func (g *Group) UpdateKeys(ctx context.Context) error {
 // Leave takes this device out of the group. Its keys are deleted; with
 // everywhere, all devices of the account leave. A member that stays completes
 // it, by a commit without this device.
+//
+// The wish is stored before anything is waited for. When ctx ends, or Close comes, or
+// the process dies, before it is fulfilled, as it may while there is no connection,
+// the client goes on leaving as soon as it can, also after a restart; a
+// [ChangeFailed] event tells if the delivery service refuses.
 func (g *Group) Leave(ctx context.Context, everywhere bool) error {
 	in := &intent{Op: opLeave, Everywhere: everywhere}
-	err := g.leave(ctx, in)
+	err := g.remember(in)
+	if err == nil {
+		err = g.leave(ctx, in)
+	}
 	if ctx.Err() != nil || g.c.life.Err() != nil || unknownOutcome(err) {
 		g.abandoned(in)
 	} else {
 		g.settled(in)
 	}
 	return err
+}
+
+// remember stores an intent before its change is begun, in a group that this device
+// is in, or will be again.
+func (g *Group) remember(in *intent) error {
+	g.mu.Lock()
+	if err := g.load(); err != nil {
+		g.mu.Unlock()
+		return err
+	}
+	if s := g.meta.Status; s != statusJoined && s != statusLost {
+		g.mu.Unlock()
+		return ErrNotMember
+	}
+	b, ticket := g.b, g.b.add(append(in.store(g), g.metaOp())...)
+	g.mu.Unlock()
+	return b.flush(ticket)
 }
 
 func (g *Group) leave(ctx context.Context, in *intent) error {

@@ -590,6 +590,9 @@ func (g *Group) forget(r *received) {
 		g.pend = nil
 	}
 	for _, in := range g.unfinished {
+		if in.Op == opLeave {
+			continue // so it is
+		}
 		r.put(g, &ChangeFailed{Change: in.String(), Reason: "the group is over"}, 0, time.Time{})
 	}
 	g.state, g.parent, g.unfinished = nil, nil, nil
