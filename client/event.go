@@ -200,7 +200,8 @@ type (
 		Evidence Evidence `json:"evidence"`
 	}
 	// SentLater says that a message that was sealed before the client last
-	// stopped, or was cut off, has now been accepted.
+	// stopped, or was cut off, or that nobody waited for, has now been accepted. Those
+	// of a group come in the order of its log.
 	SentLater struct {
 		EventMeta
 		OriginID string `json:"origin-id"`

@@ -34,6 +34,7 @@ type outMessage struct {
 	flying   bool  // submitted, and its answer is not waited for
 	trouble  error // why its first submission did not do
 	accepted bool  // the delivery service has said yes
+	later    bool  // nobody waited for that: an event tells, when the log is so far
 	waiting  int   // callers that wait for it
 	done     chan struct{}
 	sent     *Sent
@@ -161,21 +162,17 @@ func (g *Group) accepted(m *outMessage, ref stanza.Ref, acc *stanza.Accepted) {
 		return
 	}
 	m.accepted = true
-	later := m.waiting == 0
+	m.later = m.waiting == 0
 	m.finish(&Sent{ID: acc.ID, Seq: acc.Seq, Epoch: m.epoch, OriginID: m.origin, Time: acc.Stamp}, nil)
 	e := &entry{seq: acc.Seq, epoch: m.epoch, kind: groupdata.Application, id: acc.ID, stamp: acc.Stamp, bytes: m.sealed, chain: acc.Chain, live: true, own: true}
-	if later {
-		g.announceSent(m, acc.Seq)
+	if g.meta.Status != statusJoined { // the log will not be so far
+		var r received
+		if g.tellLater(&r); r.items != nil {
+			g.whenWritten(&written{b: g.b, ticket: g.b.add(append(r.ops, g.metaOp())...), items: r.items})
+		}
 	}
 	// It takes its place in the order: the chain runs over own entries too.
 	g.arrivedLocked(e)
-}
-
-// announceSent tells of a message that nobody waits for any more. Called with
-// the lock held.
-func (g *Group) announceSent(m *outMessage, seq uint64) {
-	it, op := g.eventOp(&SentLater{OriginID: m.origin}, seq, time.Time{})
-	g.whenWritten(&written{b: g.b, ticket: g.b.add(op, g.metaOp()), items: []item{it}})
 }
 
 // refused gives a message up.

@@ -4,6 +4,7 @@ package client_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,5 +143,32 @@ func TestLastWordsUnheard(t *testing.T) {
 		if m.Body == "not for romeo" {
 			t.Error("romeo heard it")
 		}
+	}
+}
+
+// TestSentLaterInOrder posts messages that nobody waits for, and has the answers change
+// places: what is told of them is in the order of the log.
+func TestSentLaterInOrder(t *testing.T) {
+	w := newWorld(t)
+	juliet := w.join("juliet")
+	g := must(juliet.CreateGroup(ctxShort(t), "", nil))(t)
+	w.server.Fault(loopback.Rule{Action: loopback.Reorder, Kind: loopback.C2S, Dir: loopback.Out, Peer: "juliet@" + domain, Chance: 0.3, Depth: 4,
+		Match: func(e *loopback.Element) bool { return strings.Contains(e.String(), "<accepted") }})
+	const n = 60
+	for i := range n {
+		must(g.Post(ctxShort(t), fmt.Sprint("line ", i)))(t)
+	}
+	var seqs []uint64
+	juliet.until("all to be sent", func() bool {
+		seqs = nil
+		for _, e := range juliet.events {
+			if later, is := e.(*client.SentLater); is {
+				seqs = append(seqs, later.Seq)
+			}
+		}
+		return len(seqs) >= n
+	})
+	if len(seqs) != n || !slices.IsSorted(seqs) {
+		t.Errorf("%d messages were sent later, in the order %d", len(seqs), seqs)
 	}
 }

@@ -493,15 +493,26 @@ func (g *Group) incoming(m *mls.ApplicationMessage, e *entry, r *received) {
 func (g *Group) ownMessage(m *outMessage, e *entry, r *received) {
 	r.ops = append(r.ops, store.Delete(m.row))
 	g.dropOut(m)
+	if m.later || !m.accepted && m.waiting == 0 {
+		r.put(g, &SentLater{OriginID: m.origin}, e.seq, e.stamp)
+	}
 	if m.accepted {
 		return
 	}
 	// The answer was lost; the log is as good.
 	m.accepted = true
-	if m.waiting == 0 {
-		r.put(g, &SentLater{OriginID: m.origin}, e.seq, e.stamp)
-	}
 	m.finish(&Sent{ID: e.id, Seq: e.seq, Epoch: m.epoch, OriginID: m.origin, Time: e.stamp}, nil)
+}
+
+// tellLater tells of what was accepted and has its place in a part of the log that this
+// device will not process any more. Called with the lock held, within a batch.
+func (g *Group) tellLater(r *received) {
+	for _, m := range g.outbox {
+		if m.later {
+			m.later = false
+			r.put(g, &SentLater{OriginID: m.origin}, m.sent.Seq, m.sent.Time)
+		}
+	}
 }
 
 // processEphemeral opens a message that is in no log.
@@ -542,6 +553,7 @@ func (g *Group) storeIsOld(e *entry, r *received) {
 
 // mustRejoin gives the state up. Called with the lock held, within a batch.
 func (g *Group) mustRejoin(reason string, r *received) {
+	g.tellLater(r)
 	g.setStatus(statusLost)
 	g.meta.Reason = reason
 	g.fresh = false
@@ -576,6 +588,7 @@ func (g *Group) destroyed(v *stanza.Destroyed, r *received, seq uint64, at time.
 func (g *Group) forget(r *received) {
 	r.ops = append(r.ops, store.DeletePrefix(g.row("m/")), store.Delete(g.row("pend")), store.Delete(g.row(rowBegun)), store.Delete(g.row(rowOld)), store.DeletePrefix(g.row("o/")), store.DeletePrefix(g.row("i/")), store.DeletePrefix(g.row("s/")))
 	g.seen = nil
+	g.tellLater(r)
 	for _, m := range g.outbox {
 		if !m.accepted && !isDone(m.done) {
 			if m.waiting == 0 {
