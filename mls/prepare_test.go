@@ -342,6 +342,10 @@ func TestPrepareAgain(t *testing.T) {
 	if holds(next, []byte("under the balcony")) {
 		t.Error("what was prepared in a past epoch is kept")
 	}
+	juliet.Retire(next)
+	if holds(juliet, []byte("under the balcony")) {
+		t.Error("what was prepared is kept in a retired group")
+	}
 }
 
 // TestPrepareOnOneCore: it is not worth it, and does nothing.

@@ -15,6 +15,7 @@ func (g *Group) Retire(next *Group) {
 		keep = *next
 	}
 	if keep.keys != g.keys {
+		g.keys.prepared = nil
 		g.keys.secrets.wipe()
 		g.keys.exporter.wipe()
 		if !slices.ContainsFunc(keep.past, func(p *pastEpoch) bool { return p.messages == g.keys.messages }) {
