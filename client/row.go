@@ -3,6 +3,7 @@
 package client
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -75,12 +76,12 @@ type chainRing []ringEntry
 
 const ringEntrySize = 8 + len(stanza.Hash{})
 
-func (r chainRing) MarshalJSON() ([]byte, error) {
+func (r chainRing) MarshalText() ([]byte, error) {
 	b := make([]byte, 0, len(r)*ringEntrySize)
 	for _, e := range r {
 		b = append(binary.BigEndian.AppendUint64(b, e.Seq), e.Chain...)
 	}
-	return json.Marshal(b)
+	return base64.StdEncoding.AppendEncode(nil, b), nil
 }
 
 func (r *chainRing) UnmarshalJSON(raw []byte) error {
