@@ -41,6 +41,10 @@ type pmapEntry struct {
 	order uint32 // greater than that of all entries that were set before
 }
 
+// pmapRenumber is the order above which an edit ends with new ones, long before
+// there are none left.
+const pmapRenumber = 1 << 31
+
 func newPmapTable(room int) *pmapTable {
 	return &pmapTable{slots: make([]pmapEntry, 2*room+1)}
 }
@@ -115,14 +119,15 @@ func (m *pmap) set(key uint64, value uint32) {
 func (m *pmap) settle(places int) {
 	first := len(m.tables) - 1
 	n := m.tables[first].n
-	for first > 0 && m.tables[first-1].n <= 2*n {
+	renumber := m.order > pmapRenumber
+	for first > 0 && (m.tables[first-1].n <= 2*n || renumber) {
 		first--
 		n += m.tables[first].n
 	}
 	merge := m.tables[first:]
 	var latest pmapLatest
 	// The scratch space of the latest must not outgrow the tables.
-	if first == 0 && places > 0 && n >= places/16 {
+	if first == 0 && places > 0 && (n >= places/16 || renumber) {
 		latest, n = findLatest(merge, places)
 		m.order = 1 // that of all that are kept
 	} else if len(merge) == 1 {
