@@ -49,14 +49,14 @@ func (b block) add(ref *store.Ref, row int64) block {
 	return binary.BigEndian.AppendUint64(append(b, ref[:refLen]...), uint64(row))
 }
 
-// has reports whether a record may be that of an entry with the ref.
-func (b block) has(ref *store.Ref) bool {
+// rows are those of the entries whose refs begin like ref: hardly ever more than one.
+func (b block) rows(ref *store.Ref) (rows []int64) {
 	for i := range b.len() {
 		if bytes.Equal(b.ref(i), ref[:refLen]) {
-			return true
+			rows = append(rows, b.row(i))
 		}
 	}
-	return false
+	return rows
 }
 
 // A numbered block knows the seq of its last record.
@@ -136,7 +136,7 @@ func (blocks) lockHead(t *Tx, gid int64, ref *store.Ref) (h head, there bool, er
 }
 
 func (blocks) add(t *Tx, gid int64, h *head, e *newRow) (bool, error) {
-	if h.likely || h.tail.has(e.ref) {
+	if h.likely || h.tail.rows(e.ref) != nil {
 		if there, err := t.readRef(`1`, gid, h.tail, e.ref, func(Row) {}); err != nil || there {
 			return false, err
 		}
@@ -174,12 +174,7 @@ func (t *Tx) closeBlock(gid int64, b numbered) error {
 // readRef calls row for the entry that has a ref, given the group's tail, and
 // reports whether there is one.
 func (t *Tx) readRef(columns string, gid int64, tail block, ref *store.Ref, row func(Row)) (bool, error) {
-	var rows []int64 // whose refs begin like it: hardly ever more than one
-	for i := range tail.len() {
-		if bytes.Equal(tail.ref(i), ref[:refLen]) {
-			rows = append(rows, tail.row(i))
-		}
-	}
+	rows := tail.rows(ref)
 	if err := t.query(`SELECT row FROM log_refs WHERE gid = $1 AND ref = $2`, func(r Row) error {
 		rows = append(rows, r.Int(0))
 		return nil

@@ -127,5 +127,5 @@ func (indexed) part(*Tx, int64) error { return nil }
 
 func (indexed) wipe(t *Tx, gid int64) (n int64, more bool, err error) {
 	n, err = t.exec(`DELETE FROM log WHERE gid = $1 AND seq IN (SELECT seq FROM log WHERE gid = $1 LIMIT 500)`, gid)
-	return n, n > 0, err
+	return n, n >= cleanStep, err
 }
