@@ -87,12 +87,7 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	}
 	cfg.ConnConfig.StatementCacheCapacity = 512 // the store has fewer
 	version := len(schemas)
-	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
-		if _, err := c.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`); err != nil {
-			return err
-		}
-		return join(ctx, c, version)
-	}
+	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error { return join(ctx, c, version) }
 	if err := migrate(ctx, cfg.ConnConfig); err != nil {
 		return nil, fmt.Errorf("postgres: opening %s on %s: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -53,13 +54,22 @@ var migrateWait = 10 * time.Second
 // join makes a connection one of those that use the tables, as this version of the
 // schema has them.
 func join(ctx context.Context, c *pgx.Conn, version int) error {
-	// The version is read by a statement of its own, which sees what was done while
-	// the first one waited.
-	if _, err := c.Exec(ctx, `SELECT pg_advisory_lock_shared(`+useLock+`)`); err != nil {
+	// One round trip. The version is read by a statement of its own, which sees what
+	// was done while the one before it waited, whatever isolation is the default.
+	results, err := c.PgConn().Exec(ctx, readWrite+`;
+		SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+		SELECT pg_advisory_lock_shared(`+useLock+`);
+		SELECT version FROM lockstep_schema;
+		COMMIT`).ReadAll()
+	if err != nil {
 		return err
 	}
-	found := 0
-	if err := c.QueryRow(ctx, `SELECT version FROM lockstep_schema`).Scan(&found); err != nil {
+	rows := results[3].Rows
+	if len(rows) != 1 {
+		return fmt.Errorf("%w: lockstep_schema has %d rows", store.ErrUnavailable, len(rows))
+	}
+	found, err := strconv.Atoi(string(rows[0][0]))
+	if err != nil {
 		return err
 	}
 	if found != version {
