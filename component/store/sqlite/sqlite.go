@@ -55,9 +55,10 @@ type Store struct {
 	mu      sync.Mutex // of queue and closed
 	queue   []*job
 	closed  bool
-	lead    chan struct{} // of capacity 1: held by the leader
-	w       *conn         // the leader's; nil: to be opened anew
-	busy    bool          // the leader's: the last batch had more than one job
+	lead    chan struct{}      // of capacity 1: held by the leader
+	w       *conn              // the leader's; nil: to be opened anew
+	log     *relational.Blocks // the leader's, with what it remembers of groups
+	busy    bool               // the leader's: the last batch had more than one job
 	batches atomic.Int64
 
 	readers chan *conn // of which nil are not open yet
@@ -92,7 +93,7 @@ func open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	}
 	s := &Store{
 		path: path, readOnly: o.ReadOnly, opened: time.Now(),
-		lead: make(chan struct{}, 1), readers: make(chan *conn, o.Readers), quit: make(chan struct{}),
+		lead: make(chan struct{}, 1), log: relational.NewBlocks(), readers: make(chan *conn, o.Readers), quit: make(chan struct{}),
 	}
 	for range o.Readers {
 		s.readers <- nil
@@ -330,7 +331,7 @@ func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
 			c.c.SetInterrupt(nil)
 			c.Exec("ROLLBACK") // a snapshot is left, there is nothing to lose
 		}()
-		tx := relational.NewTx(c, relational.Blocks)
+		tx := relational.NewTx(c, new(relational.Blocks))
 		defer tx.End()
 		return f(tx)
 	})

@@ -192,9 +192,10 @@ func (s *Store) runJob(j *job) (intact bool) {
 			return false
 		}
 	}
-	tx := relational.NewTx(s.w, relational.Blocks)
+	tx := relational.NewTx(s.w, s.log)
 	j.err = guard(j.f, tx)
 	doomed := tx.Doomed()
+	_, panicked := j.err.(*panicError)
 	switch {
 	case s.w.c.AutocommitEnabled():
 		return false // SQLite rolled everything back
@@ -210,12 +211,13 @@ func (s *Store) runJob(j *job) (intact bool) {
 	}
 	switch {
 	case point:
+		s.log.Forget()
 		if _, err := s.w.Exec("ROLLBACK TO job"); err != nil {
 			return false
 		}
 		_, err := s.w.Exec("RELEASE job")
 		return err == nil
-	case j.clean && doomed == nil:
+	case doomed == nil && !panicked:
 		return true
 	}
 	return false
@@ -230,7 +232,7 @@ func (s *Store) runSingly(batch []*job) {
 			j.finish(err)
 			continue
 		}
-		tx := relational.NewTx(s.w, relational.Blocks)
+		tx := relational.NewTx(s.w, s.log)
 		err := guard(j.f, tx)
 		if err == nil {
 			err = tx.Doomed()
@@ -300,6 +302,7 @@ func (s *Store) commit() error {
 
 // rollback leaves no transaction open, if need be by giving up the connection.
 func (s *Store) rollback() {
+	s.log.Forget()
 	if s.w == nil || s.w.c.AutocommitEnabled() {
 		return
 	}

@@ -47,6 +47,59 @@ func testAppend(t *testing.T, w *world) {
 	}
 }
 
+// testAppendStale appends on what a group was, right behind another entry, after
+// each kind of change.
+func testAppendStale(t *testing.T, w *world) {
+	for i, change := range []func(tx store.Tx, g *store.Group) error{
+		func(tx store.Tx, g *store.Group) error {
+			_, err := tx.UpdateGroup(g.Key, g.Rev, store.GroupChange{Config: []byte("another")})
+			return err
+		},
+		func(tx store.Tx, g *store.Group) error {
+			n := newGroup(g.JID)
+			n.GroupID = append(n.GroupID, "again"...)
+			_, err := tx.ReplaceGroup(g.Key, g.Rev, n)
+			return err
+		},
+		func(tx store.Tx, g *store.Group) error {
+			_, err := tx.PurgeUser(juliet)
+			return err
+		},
+		func(tx store.Tx, g *store.Group) error {
+			_, err := tx.AcceptCommit(commit(g, "update"))
+			return err
+		},
+		func(tx store.Tx, g *store.Group) error {
+			return tx.DestroyGroup(g.Key, store.Tombstone{Until: noon})
+		},
+	} {
+		g := w.create(newGroup(fmt.Sprintf("g%d@mls.example", i)))
+		w.say(g.JID, "before")
+		w.update(func(tx store.Tx) error { return change(tx, g) })
+		err := w.s.Update(w.ctx(), func(tx store.Tx) error {
+			_, err := tx.Append(message(g, "stale"))
+			return err
+		})
+		_, err2 := w.s.Append(w.ctx(), message(g, "stale"))
+		var now *store.Group
+		w.view(func(r store.Reader) error {
+			now, _ = r.GroupByKey(g.Key)
+			return nil
+		})
+		if now == nil {
+			if !errors.Is(err, store.ErrNotFound) || !errors.Is(err2, store.ErrNotFound) {
+				t.Errorf("change %d: %v, %v", i, err, err2)
+			}
+			continue
+		}
+		w.conflicts(err, now)
+		w.conflicts(err2, now)
+		if a := w.say(g.JID, "after"); a.Seq != now.Head+1 {
+			t.Errorf("change %d: %+v after %d", i, a, now.Head)
+		}
+	}
+}
+
 func testAppendConflict(t *testing.T, w *world) {
 	g := w.create(newGroup(balcony))
 	w.accept(commit(g, "update"))

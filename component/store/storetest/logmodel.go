@@ -13,6 +13,8 @@ import (
 	"github.com/lockstep-im/lockstep/component/store"
 )
 
+var errNay = errors.New("nay")
+
 // testLogModel appends to several groups in turns, cuts their logs, ends groups
 // and makes new ones, and compares what is found by seq, by ref and by epoch
 // with lists of what was written.
@@ -33,44 +35,42 @@ func testLogModel(t *testing.T, w *world) {
 		return &group{jid: n.JID, key: w.create(n).Key}
 	}
 	groups := []*group{create(), create(), create()}
-	write := func(m *group, n int) {
-		w.update(func(tx store.Tx) error {
-			for range n {
-				now = now.Add(time.Duration(rnd.IntN(60)) * time.Second)
-				names++
-				text := fmt.Sprint("entry ", names)
-				g, err := tx.GroupByKey(m.key)
-				if err != nil {
-					return err
-				}
-				var a store.Accepted
-				e := message(g, text)
-				if e.Stamp = now; rnd.IntN(10) == 0 {
-					e.Kind = store.KindCommit
-					c := commit(g, text)
-					c.Stamp = now
-					a, err = tx.AcceptCommit(c)
-				} else {
-					if rnd.IntN(20) == 0 {
-						e.Kind = store.KindControl
-					}
-					a, err = tx.Append(e)
-				}
-				if err != nil || a.Duplicate || a.Seq != g.Head+1 {
-					return errors.Join(err, fmt.Errorf("%+v after %d", a, g.Head))
-				}
-				m.log = append(m.log, store.Entry{
-					Seq: a.Seq, Epoch: e.Epoch, Kind: e.Kind, Ref: e.Ref, ID: e.ID, Sender: e.Sender, Device: e.Device,
-					Stamp: e.Stamp, Chain: a.Chain, Bytes: e.Bytes,
-				})
+	write := func(tx store.Tx, m *group, n int) error {
+		for range n {
+			now = now.Add(time.Duration(rnd.IntN(60)) * time.Second)
+			names++
+			text := fmt.Sprint("entry ", names)
+			g, err := tx.GroupByKey(m.key)
+			if err != nil {
+				return err
 			}
-			return nil
-		})
+			var a store.Accepted
+			e := message(g, text)
+			if e.Stamp = now; rnd.IntN(10) == 0 {
+				e.Kind = store.KindCommit
+				c := commit(g, text)
+				c.Stamp = now
+				a, err = tx.AcceptCommit(c)
+			} else {
+				if rnd.IntN(20) == 0 {
+					e.Kind = store.KindControl
+				}
+				a, err = tx.Append(e)
+			}
+			if err != nil || a.Duplicate || a.Seq != g.Head+1 {
+				return errors.Join(err, fmt.Errorf("%+v after %d", a, g.Head))
+			}
+			m.log = append(m.log, store.Entry{
+				Seq: a.Seq, Epoch: e.Epoch, Kind: e.Kind, Ref: e.Ref, ID: e.ID, Sender: e.Sender, Device: e.Device,
+				Stamp: e.Stamp, Chain: a.Chain, Bytes: e.Bytes,
+			})
+		}
+		return nil
 	}
 	for range 150 {
 		i := rnd.IntN(len(groups))
 		m := groups[i]
-		switch rnd.IntN(12) {
+		switch rnd.IntN(15) {
 		case 0: // an end, and another group, which may get the rows of the old one
 			w.update(func(tx store.Tx) error {
 				return tx.DestroyGroup(m.key, store.Tombstone{Until: now.Add(time.Hour)})
@@ -103,8 +103,30 @@ func testLogModel(t *testing.T, w *world) {
 			if n.Entries != int64(gone) {
 				t.Fatalf("%d entries were cut, want %d", n.Entries, gone)
 			}
+		case 3: // what is taken back leaves nothing behind
+			before := slices.Clone(m.log)
+			if err := w.s.Update(w.ctx(), func(tx store.Tx) error {
+				return errors.Join(write(tx, m, 1+rnd.IntN(40)), errNay)
+			}); !errors.Is(err, errNay) {
+				t.Fatal(err)
+			}
+			m.log = before
+		case 4: // the revision moves without an entry
+			w.update(func(tx store.Tx) error {
+				g, err := tx.GroupByKey(m.key)
+				if err != nil {
+					return err
+				}
+				if _, err = tx.UpdateGroup(m.key, g.Rev, store.GroupChange{Roles: []store.Affiliation{{User: romeo, Value: "member"}}}); err != nil {
+					return err
+				}
+				if rnd.IntN(2) == 0 {
+					_, err = tx.PurgeUser(romeo)
+				}
+				return errors.Join(err, write(tx, m, rnd.IntN(3)))
+			})
 		default:
-			write(m, 1+rnd.IntN(20))
+			w.update(func(tx store.Tx) error { return write(tx, m, 1+rnd.IntN(20)) })
 		}
 		g := w.group(m.jid)
 		w.same("first", g.First, g.Head+1-uint64(len(m.log)))

@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Groups", testGroups},
 		{"Append", testAppend},
 		{"AppendConflict", testAppendConflict},
+		{"AppendStale", testAppendStale},
 		{"AppendIdempotent", testAppendIdempotent},
 		{"AppendProposal", testAppendProposal},
 		{"LogPages", testLogPages},

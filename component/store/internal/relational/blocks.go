@@ -5,6 +5,7 @@ package relational
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 
 	"github.com/lockstep-im/lockstep/component/store"
 )
@@ -26,14 +27,30 @@ import (
 // such a number: SQLite gives a new row the number after the last one that is
 // there. Rows are asked for their group and seq all the same, so that a damaged
 // block hands no group the entries of another.
-var Blocks Entries = blocks{}
+//
+// The one writer remembers the heads of the groups that it wrote to last, so that
+// the next entry costs no query. It trusts that only as far as the caller expects
+// the same revision, and a head is written over none but the one that it follows:
+// if a change of a group was not told, nothing is accepted on what was before.
+//
+// The zero Blocks remembers nothing. It is for those who read.
+type Blocks struct {
+	heads map[int64]head // by group
+}
 
-type blocks struct{}
+// NewBlocks makes the Blocks of a writer. Whoever takes back what was written
+// with it must call Forget.
+func NewBlocks() *Blocks { return &Blocks{heads: make(map[int64]head)} }
+
+// Forget forgets all heads.
+func (b *Blocks) Forget() { clear(b.heads) }
 
 const (
 	blockLen  = 32         // records in a full block
 	refLen    = 8          // octets of a ref in a record
 	recordLen = refLen + 8 // and those of a row's number with it
+
+	maxHeads = 2048 // remembered: less than 1 KiB each
 )
 
 // A block is records of entries whose seqs follow each other.
@@ -125,34 +142,67 @@ func (f *finder) read(columns string, seq uint64, row func(Row) error) (there bo
 	return there, err
 }
 
-func (blocks) lockHead(t *Tx, gid int64, ref *store.Ref) (h head, there bool, err error) {
-	there, err = t.one(`SELECT epoch, head, rev, pending, chain, jid, tail,
-			EXISTS (SELECT 1 FROM log_refs WHERE gid = $1 AND ref = $2) FROM groups WHERE id = $1`, func(r Row) {
+func (b *Blocks) lockHead(t *Tx, gid int64, rev uint64) (h head, there bool, err error) {
+	if h, there = b.heads[gid]; there && h.rev == rev {
+		return h, true, nil
+	}
+	h = head{}
+	there, err = t.one(`SELECT epoch, head, rev, pending, chain, jid, tail FROM groups WHERE id = $1`, func(r Row) {
 		h.scan(r)
+		h.was = h.rev
 		h.tail = r.Bytes(6)
-		h.likely = r.Int(7) != 0
-	}, gid, ref[:refLen])
+	}, gid)
 	return h, there, err
 }
 
-func (blocks) add(t *Tx, gid int64, h *head, e *newRow) (bool, error) {
-	if h.likely || h.tail.rows(e.ref) != nil {
-		if there, err := t.readRef(`1`, gid, h.tail, e.ref, func(Row) {}); err != nil || there {
-			return false, err
-		}
+func (b *Blocks) changed(gid int64) {
+	if gid == 0 {
+		b.Forget()
+	}
+	delete(b.heads, gid)
+}
+
+func (b *Blocks) add(t *Tx, gid int64, h *head, e *newRow) (bool, error) {
+	if there, err := t.readRef(`1`, gid, h.tail, e.ref, func(Row) {}); err != nil || there {
+		return false, err
 	}
 	if h.tail.len() >= blockLen {
 		if err := t.closeBlock(gid, numbered{h.tail, h.head - 1}); err != nil {
 			return false, err
 		}
-		h.tail = h.tail[:0]
+		h.tail = nil
 	}
 	if _, err := e.insert(t, insertEntry, gid); err != nil {
 		return false, err
 	}
 	h.tail = h.tail.add(e.ref, t.c.(inserter).Inserted())
-	return true, t.queue(`UPDATE groups SET epoch = $2, head = $3, rev = $4, pending = $5, chain = $6, tail = $7 WHERE id = $1`,
-		gid, int64(h.epoch), int64(h.head), int64(h.rev), int64(h.pending), h.chain[:], []byte(h.tail))
+	n, err := t.exec(`UPDATE groups SET epoch = $2, head = $3, rev = $4, pending = $5, chain = $6, tail = $7
+		WHERE id = $1 AND head = $8 AND rev = $9`,
+		gid, int64(h.epoch), int64(h.head), int64(h.rev), int64(h.pending), h.chain[:], []byte(h.tail), int64(h.head-1), int64(h.was))
+	if err != nil {
+		return false, err
+	}
+	if n != 1 {
+		b.changed(gid)
+		return false, t.doom(fmt.Errorf("%w: group %d has changed since its head was read; try again", store.ErrUnavailable, gid))
+	}
+	b.remember(gid, h)
+	return true, nil
+}
+
+// remember keeps a head, if need be in the place of any other.
+func (b *Blocks) remember(gid int64, h *head) {
+	if b.heads == nil {
+		return
+	}
+	if _, there := b.heads[gid]; !there && len(b.heads) >= maxHeads {
+		for other := range b.heads {
+			delete(b.heads, other)
+			break
+		}
+	}
+	h.was = h.rev
+	b.heads[gid] = *h
 }
 
 // An inserter is a Conn that tells which number the row got that it inserted last.
@@ -189,7 +239,7 @@ func (t *Tx) readRef(columns string, gid int64, tail block, ref *store.Ref, row 
 	return false, nil
 }
 
-func (blocks) byRef(t *Tx, columns string, gid int64, ref *store.Ref, row func(Row)) (bool, error) {
+func (*Blocks) byRef(t *Tx, columns string, gid int64, ref *store.Ref, row func(Row)) (bool, error) {
 	f, err := t.finder(gid)
 	if err != nil {
 		return false, err
@@ -197,7 +247,7 @@ func (blocks) byRef(t *Tx, columns string, gid int64, ref *store.Ref, row func(R
 	return t.readRef(columns, gid, f.tail.block, ref, row)
 }
 
-func (blocks) span(t *Tx, columns string, gid, first, last, limit int64, row func(Row) error) error {
+func (*Blocks) span(t *Tx, columns string, gid, first, last, limit int64, row func(Row) error) error {
 	f, err := t.finder(gid)
 	if err != nil {
 		return err
@@ -217,7 +267,7 @@ func (blocks) span(t *Tx, columns string, gid, first, last, limit int64, row fun
 	return nil
 }
 
-func (blocks) commits(t *Tx, columns string, gid, from, limit int64, row func(Row) error) error {
+func (*Blocks) commits(t *Tx, columns string, gid, from, limit int64, row func(Row) error) error {
 	f, err := t.finder(gid)
 	if err != nil {
 		return err
@@ -242,7 +292,7 @@ func (blocks) commits(t *Tx, columns string, gid, from, limit int64, row func(Ro
 	return nil
 }
 
-func (blocks) oldest(t *Tx, after, limit int64, row func(gid, stamp int64)) error {
+func (*Blocks) oldest(t *Tx, after, limit int64, row func(gid, stamp int64)) error {
 	type group struct {
 		finder
 		first uint64
@@ -270,7 +320,7 @@ func (blocks) oldest(t *Tx, after, limit int64, row func(gid, stamp int64)) erro
 	return nil
 }
 
-func (blocks) cut(t *Tx, gid, first, last int64) (n int64, err error) {
+func (*Blocks) cut(t *Tx, gid, first, last int64) (n int64, err error) {
 	f, err := t.finder(gid)
 	if err != nil {
 		return 0, err
@@ -307,7 +357,7 @@ func (t *Tx) deleteEntry(gid int64, b block, i uint64, seq int64) (int64, error)
 	return n, t.queue(`DELETE FROM log_refs WHERE gid = $1 AND ref = $2 AND row = $3`, gid, b.ref(i), b.row(i))
 }
 
-func (blocks) part(t *Tx, gid int64) error {
+func (*Blocks) part(t *Tx, gid int64) error {
 	f, err := t.finder(gid)
 	if err != nil || f.tail.len() == 0 {
 		return err
@@ -315,7 +365,7 @@ func (blocks) part(t *Tx, gid int64) error {
 	return t.closeBlock(gid, f.tail)
 }
 
-func (blocks) wipe(t *Tx, gid int64) (n int64, more bool, err error) {
+func (*Blocks) wipe(t *Tx, gid int64) (n int64, more bool, err error) {
 	var bs []numbered
 	if err := t.query(`SELECT last, records FROM log_blocks WHERE gid = $1 ORDER BY last LIMIT 16`, func(r Row) error {
 		bs = append(bs, numbered{r.Bytes(1), uint64(r.Int(0))})

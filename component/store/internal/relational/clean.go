@@ -326,6 +326,7 @@ func truncate(ctx context.Context, db DB, gid, first, to int64, n *store.Cleaned
 		var gone int64
 		err := db.Update(ctx, func(tx store.Tx) error {
 			t := tx.(*Tx)
+			t.log.changed(gid)
 			moved, err := t.exec(`UPDATE groups SET first = $3 WHERE id = $1 AND first = $2`, gid, first, end+1)
 			if err != nil || moved == 0 { // another process did it, or the group is gone
 				gone = -1

@@ -10,8 +10,12 @@ import (
 // are rows of the table log in every database, in the order in which they came.
 // It is [Indexed] or [Blocks].
 type Entries interface {
-	// lockHead returns what moves when an entry with a ref is appended, and locks it.
-	lockHead(t *Tx, gid int64, ref *store.Ref) (h head, there bool, err error)
+	// lockHead returns what moves when an entry is appended, and locks it, for a
+	// caller who expects the revision rev.
+	lockHead(t *Tx, gid int64, rev uint64) (h head, there bool, err error)
+	// changed tells that a group's head, revision or log is about to change in
+	// another way than by add. A gid of 0 means any group's.
+	changed(gid int64)
 	// add writes an entry and the head that it makes, unless the log has an
 	// entry with its ref. Then it changes nothing and returns false.
 	add(t *Tx, gid int64, h *head, e *newRow) (bool, error)
@@ -44,8 +48,8 @@ type head struct {
 	jid                       string
 	epoch, head, rev, pending uint64
 	chain                     store.Chain
-	tail                      block // of Blocks
-	likely                    bool  // of Blocks: the log may have the ref, and not in its tail
+	tail                      block  // of Blocks
+	was                       uint64 // of Blocks: rev before add
 }
 
 func (h *head) scan(r Row) {
@@ -82,10 +86,12 @@ var Indexed Entries = indexed{}
 
 type indexed struct{}
 
-func (indexed) lockHead(t *Tx, gid int64, _ *store.Ref) (h head, there bool, err error) {
+func (indexed) lockHead(t *Tx, gid int64, _ uint64) (h head, there bool, err error) {
 	there, err = t.one(`SELECT epoch, head, rev, pending, chain, jid FROM groups WHERE id = $1 FOR UPDATE`, h.scan, gid)
 	return h, there, err
 }
+
+func (indexed) changed(int64) {}
 
 func (indexed) add(t *Tx, gid int64, h *head, e *newRow) (bool, error) {
 	n, err := e.insert(t, insertEntry+` ON CONFLICT (gid, ref) DO NOTHING`, gid)

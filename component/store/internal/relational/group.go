@@ -51,6 +51,7 @@ func (t *Tx) GroupByKey(key store.GroupKey) (*store.Group, error) {
 
 // lockGroup is GroupByKey for a transaction that goes on to change the group.
 func (t *Tx) lockGroup(key store.GroupKey) (*store.Group, error) {
+	t.log.changed(int64(key))
 	return t.groupByKey(key, " FOR UPDATE")
 }
 

@@ -104,8 +104,8 @@ func CheckEntry(e *store.NewEntry) error {
 	return check([]any{e.ID, e.Sender, e.Device})
 }
 
-func (t *Tx) lockHead(key store.GroupKey, ref *store.Ref) (head, error) {
-	h, there, err := t.log.lockHead(t, int64(key), ref)
+func (t *Tx) lockHead(key store.GroupKey, rev uint64) (head, error) {
+	h, there, err := t.log.lockHead(t, int64(key), rev)
 	if err == nil && !there {
 		err = notFound("group with key %d", key)
 	}
@@ -147,7 +147,7 @@ func (t *Tx) Append(e *store.NewEntry) (store.Accepted, error) {
 	if err := CheckEntry(e); err != nil {
 		return store.Accepted{}, err
 	}
-	h, err := t.lockHead(e.Group, &e.Ref)
+	h, err := t.lockHead(e.Group, e.Rev)
 	if err != nil {
 		return store.Accepted{}, err
 	}
@@ -184,7 +184,7 @@ func (t *Tx) AcceptCommit(c *store.Commit) (store.Accepted, error) {
 	if c.Epoch >= math.MaxInt64-1 {
 		return store.Accepted{}, fmt.Errorf("store: accepting commit: epoch %d is out of range", c.Epoch)
 	}
-	h, err := t.lockHead(c.Group, &c.Ref)
+	h, err := t.lockHead(c.Group, c.Rev)
 	if err != nil {
 		return store.Accepted{}, err
 	}

@@ -104,6 +104,7 @@ func (t *Tx) DeleteReport(id int64) error {
 
 // PurgeUser implements store.Tx.
 func (t *Tx) PurgeUser(user string) ([]store.IdleMember, error) {
+	t.log.changed(0)
 	for _, q := range []string{
 		`DELETE FROM key_packages WHERE user_jid = $1`,
 		`DELETE FROM devices WHERE user_jid = $1`,
