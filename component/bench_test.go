@@ -78,18 +78,41 @@ func (s *sink) serve(conn net.Conn) {
 	}
 }
 
-// wait waits for answers, without looking for them again and again: that would
-// be measured, too.
+// wait waits for answers.
 func (s *sink) wait(b testing.TB, answers int64) {
+	b.Helper()
+	s.waitFor(b, &s.answers, answers)
+}
+
+// waitFor waits until so many have come, without looking for them again and
+// again: that would be measured, too.
+func (s *sink) waitFor(b testing.TB, come *atomic.Int64, n int64) {
+	b.Helper()
 	late := time.NewTimer(60 * time.Second)
 	defer late.Stop()
-	for s.answers.Load() < answers {
+	for come.Load() < n {
 		select {
 		case <-s.more:
 		case <-late.C:
-			b.Fatalf("%d of %d answers", s.answers.Load(), answers)
+			b.Fatalf("%d answers or deliveries of %d", come.Load(), n)
 		}
 	}
+}
+
+// goLive begins sessions of the creator's device: each gets what the groups are told.
+func (s *sink) goLive(b testing.TB, sessions int) {
+	b.Helper()
+	var id stanza.DeviceID
+	id[0] = 1
+	s.answers.Store(0)
+	for i := range sessions {
+		h := stanza.Header{Kind: stanza.Presence, From: fmt.Sprintf("%s/r%d", juliet, i), To: domain}
+		s.conn.Write(h.Append(nil, &stanza.Session{Device: id}))
+		if i%200 == 199 {
+			s.wait(b, int64(i+1))
+		}
+	}
+	s.wait(b, int64(sessions))
 }
 
 func openBench(b testing.TB) store.Store {
@@ -125,12 +148,12 @@ func benchService(b testing.TB, limits component.Limits) (*sink, *component.Serv
 
 // benchGroup puts a group with members straight into the store: what is measured
 // does not need their keys. The creator's group is real.
-func benchGroup(b testing.TB, st store.Store, i, members int) (*mls.Group, string) {
+func benchGroup(b testing.TB, st store.Store, mode groupdata.HandshakeMode, i, members int) (*mls.Group, string) {
 	b.Helper()
 	jid := fmt.Sprintf("g%d@%s", i, domain)
 	a := &actor{t: b, bare: juliet, me: identity(b, juliet)}
 	a.id[0] = 1
-	g := a.newGroup(jid, groupdata.Public, groupdata.DefaultPolicy())
+	g := a.newGroup(jid, mode, groupdata.DefaultPolicy())
 	for n := 1; n < members; {
 		var add []*mls.KeyPackage
 		for ; n < members && len(add) < 500; n++ {
@@ -151,7 +174,7 @@ func benchGroup(b testing.TB, st store.Store, i, members int) (*mls.Group, strin
 			b.Fatal(err)
 		}
 	}
-	storeGroup(b, st, jid, g)
+	storeGroup(b, st, mode, jid, g)
 	return g, jid
 }
 
@@ -211,20 +234,23 @@ func fullGroup(b testing.TB, st store.Store, members int) (*mls.Group, string) {
 			}
 		}
 	}
-	storeGroup(b, st, jid, all[0])
+	storeGroup(b, st, groupdata.Public, jid, all[0])
 	return all[0], jid
 }
 
-func storeGroup(b testing.TB, st store.Store, jid string, g *mls.Group) {
+func storeGroup(b testing.TB, st store.Store, mode groupdata.HandshakeMode, jid string, g *mls.Group) {
 	b.Helper()
 	gi, err := g.GroupInfo(&mls.GroupInfoOptions{ExternalPub: true})
 	if err != nil {
 		b.Fatal(err)
 	}
 	pub := g.Public()
-	n := &store.NewGroup{JID: jid, Owner: juliet, GroupID: g.GroupID(), Epoch: g.Epoch(), Mode: "public", Header: pub.State(), GroupInfo: gi.Bytes(), Now: time.Now(), Roles: []store.Affiliation{{User: juliet, Value: "owner"}}}
-	for node := range pub.TreeNodes() {
-		n.Nodes = append(n.Nodes, store.Node{Index: node.Index, Data: node.Data})
+	n := &store.NewGroup{JID: jid, Owner: juliet, GroupID: g.GroupID(), Epoch: g.Epoch(), Mode: mode.String(), GroupInfo: gi.Bytes(), Now: time.Now(), Roles: []store.Affiliation{{User: juliet, Value: "owner"}}}
+	if mode == groupdata.Public {
+		n.Header = pub.State()
+		for node := range pub.TreeNodes() {
+			n.Nodes = append(n.Nodes, store.Node{Index: node.Index, Data: node.Data})
+		}
 	}
 	for m := range pub.Members() {
 		n.Members = append(n.Members, store.Joiner{User: string(m.Leaf.Credential.Identity), Device: fmt.Sprintf("%x", m.Leaf.ApplicationID()), Leaf: uint32(m.Index)})
@@ -270,15 +296,9 @@ func BenchmarkSend(b *testing.B) {
 			const groups = 64
 			gs, jids := make([]*mls.Group, groups), make([]string, groups)
 			for i := range groups {
-				gs[i], jids[i] = benchGroup(b, st, i, 1)
+				gs[i], jids[i] = benchGroup(b, st, groupdata.Public, i, 1)
 			}
-			var id stanza.DeviceID
-			id[0] = 1
-			for i := range live {
-				h := stanza.Header{Kind: stanza.Presence, From: fmt.Sprintf("%s/r%d", juliet, i), To: domain}
-				s.conn.Write(h.Append(nil, &stanza.Session{Device: id}))
-			}
-			s.wait(b, int64(live))
+			s.goLive(b, live)
 			var iqs [][]byte
 			for n := range b.N {
 				iqs = append(iqs, sendIQ(gs[n%groups], jids[n%groups], n, 900))
@@ -289,17 +309,19 @@ func BenchmarkSend(b *testing.B) {
 			b.SetBytes(1024)
 			b.ResetTimer()
 			began := cpu()
-			const window = 4096 // outstanding at most
+			window := 4096 // outstanding at most: what the queue of events has room for
+			if live > 0 {
+				window = min(window, 16<<10/live)
+			}
 			for n, iq := range iqs {
 				if n >= window {
 					s.wait(b, int64(n-window))
+					s.waitFor(b, &s.deliveries, int64((n-window)*live))
 				}
 				s.conn.Write(iq)
 			}
 			s.wait(b, int64(b.N))
-			for live > 0 && s.deliveries.Load() < int64(b.N*live) {
-				time.Sleep(100 * time.Microsecond)
-			}
+			s.waitFor(b, &s.deliveries, int64(b.N*live))
 			used := cpu() - began
 			b.StopTimer()
 			b.ReportMetric(float64(used.Microseconds())/float64(b.N), "cpu-µs/op")
@@ -311,18 +333,9 @@ func BenchmarkSend(b *testing.B) {
 // BenchmarkFanout is the part of a delivery that each recipient costs.
 func BenchmarkFanout(b *testing.B) {
 	s, _, st := benchService(b, component.Limits{MaxSessions: 1000})
-	g, jid := benchGroup(b, st, 0, 1)
-	var id stanza.DeviceID
-	id[0] = 1
+	g, jid := benchGroup(b, st, groupdata.Public, 0, 1)
 	const live = 1000
-	for i := range live {
-		h := stanza.Header{Kind: stanza.Presence, From: fmt.Sprintf("%s/r%d", juliet, i), To: domain}
-		s.conn.Write(h.Append(nil, &stanza.Session{Device: id}))
-		if i%200 == 199 {
-			s.wait(b, int64(i+1))
-		}
-	}
-	s.wait(b, live)
+	s.goLive(b, live)
 	iqs := make([][]byte, b.N)
 	for n := range iqs {
 		iqs[n] = sendIQ(g, jid, n, 900)
@@ -332,9 +345,7 @@ func BenchmarkFanout(b *testing.B) {
 	began := cpu()
 	for n, iq := range iqs {
 		s.conn.Write(iq)
-		for s.deliveries.Load() < int64((n+1)*live) {
-			time.Sleep(20 * time.Microsecond)
-		}
+		s.waitFor(b, &s.deliveries, int64((n+1)*live))
 	}
 	used := cpu() - began
 	b.StopTimer()
@@ -373,39 +384,56 @@ func benchCommit(b *testing.B, members int) {
 	s, _, st := benchService(b, component.Limits{})
 	g, jid := fullGroup(b, st, members)
 	replay := openBench(b)
-	storeGroup(b, replay, jid, g)
-	measureCommits(b, s, st, replay, []*committing{makeCommits(b, g, jid, b.N+1)})
+	storeGroup(b, replay, groupdata.Public, jid, g)
+	measureCommits(b, s, st, replay, []*committing{makeCommits(b, groupdata.Public, g, jid, b.N+1)}, 0)
 }
 
 // BenchmarkCommitMany is BenchmarkCommit for 64 groups of 10 that commit at the
 // same time, so that they share syncs. A round of commits comes in one piece, as
 // through the buffer of a socket.
-func BenchmarkCommitMany(b *testing.B) {
+func BenchmarkCommitMany(b *testing.B) { benchCommitMany(b, groupdata.Public, 0) }
+
+// BenchmarkCommitOrdered is BenchmarkCommitMany in groups whose handshakes are
+// private, with live sessions of other members: what an accepted commit costs
+// without its validation. That is parsing, the check of the epoch, the store with
+// its part of a sync, the answer and the fan-out.
+func BenchmarkCommitOrdered(b *testing.B) {
+	for _, live := range []int{0, 10, 50} {
+		b.Run(fmt.Sprintf("live=%d", live), func(b *testing.B) { benchCommitMany(b, groupdata.Private, live) })
+	}
+}
+
+func benchCommitMany(b *testing.B, mode groupdata.HandshakeMode, live int) {
 	s, _, st := benchService(b, component.Limits{})
 	replay := openBench(b)
 	const groups = 64
 	var all []*committing
 	for i := range groups {
-		g, jid := benchGroup(b, st, i, 10)
-		storeGroup(b, replay, jid, g)
-		all = append(all, makeCommits(b, g, jid, (b.N-i+groups-1)/groups+1))
+		g, jid := benchGroup(b, st, mode, i, 10)
+		storeGroup(b, replay, mode, jid, g)
+		all = append(all, makeCommits(b, mode, g, jid, (b.N-i+groups-1)/groups+1))
 	}
-	measureCommits(b, s, st, replay, all)
+	s.goLive(b, live)
+	measureCommits(b, s, st, replay, all, live)
 }
 
 // committing is a group and the commits that are to be made in it, one after
 // the other. The first one is not measured: it reads the group from the store.
 type committing struct {
-	public  *mls.PublicGroup // before the second commit
+	public  *mls.PublicGroup // before the second commit; nil if nobody validates
 	commits []*mls.PendingCommit
 	iqs     [][]byte
 }
 
-func makeCommits(b *testing.B, g *mls.Group, jid string, n int) *committing {
+func makeCommits(b *testing.B, mode groupdata.HandshakeMode, g *mls.Group, jid string, n int) *committing {
 	b.Helper()
 	c := new(committing)
+	o := mls.CommitOptions{ForcePath: true, GroupInfo: true, GroupInfoExternalPub: true}
+	if mode == groupdata.Private {
+		o = mls.CommitOptions{ForcePath: true, Wire: mls.WireFormatPrivateMessage}
+	}
 	for i := range n {
-		p, err := g.Commit(&mls.CommitOptions{ForcePath: true, GroupInfo: true, GroupInfoExternalPub: true})
+		p, err := g.Commit(&o)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -415,15 +443,16 @@ func makeCommits(b *testing.B, g *mls.Group, jid string, n int) *committing {
 		if g, err = p.Merge(); err != nil {
 			b.Fatal(err)
 		}
-		if i == 0 {
+		if i == 0 && mode == groupdata.Public {
 			c.public = g.Public()
 		}
 	}
 	return c
 }
 
-// measureCommits plays the commits, one of each group at a time.
-func measureCommits(b *testing.B, s *sink, st *recorder, replay store.Store, all []*committing) {
+// measureCommits plays the commits, one of each group at a time, which so many
+// live sessions are told of.
+func measureCommits(b *testing.B, s *sink, st *recorder, replay store.Store, all []*committing, live int) {
 	s.answers.Store(0)
 	answered := 0
 	round := func(n int) bool {
@@ -439,6 +468,7 @@ func measureCommits(b *testing.B, s *sink, st *recorder, replay store.Store, all
 		}
 		s.conn.Write(out)
 		s.wait(b, int64(answered))
+		s.waitFor(b, &s.deliveries, int64(answered*live))
 		return true
 	}
 	round(0)
@@ -458,11 +488,15 @@ func measureCommits(b *testing.B, s *sink, st *recorder, replay store.Store, all
 	validation := spent(func() {
 		for _, c := range all {
 			g := c.public
+			if g == nil {
+				continue
+			}
 			for _, p := range c.commits[1:] {
 				g = validate(b, g, p.Message().Bytes(), p.GroupInfo().Bytes())
 			}
 		}
 	})
+	before := s.deliveries.Load()
 	b.ResetTimer()
 	profile(b)
 	used := spent(func() {
@@ -487,8 +521,12 @@ func measureCommits(b *testing.B, s *sink, st *recorder, replay store.Store, all
 	})
 	per := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(b.N) }
 	b.ReportMetric(per(used), "cpu-µs/op")
-	b.ReportMetric(per(validation), "mls-µs/op")
-	b.ReportMetric(per(sigs), "sigs-µs/op")
+	if all[0].public != nil {
+		b.ReportMetric(per(validation), "mls-µs/op")
+		b.ReportMetric(per(sigs), "sigs-µs/op")
+	} else {
+		b.ReportMetric(float64(s.deliveries.Load()-before)/float64(b.N), "deliveries/op")
+	}
 	b.ReportMetric(per(storing), "store-µs/op")
 	b.ReportMetric(per(used-validation-storing), "own-µs/op")
 	b.ReportMetric(float64(size), "commit-B")
@@ -623,7 +661,7 @@ func BenchmarkMemory(b *testing.B) {
 		const n = 1000
 		iqs := make([][]byte, n+1)
 		for i := range iqs {
-			g, jid := benchGroup(b, st, i, 4)
+			g, jid := benchGroup(b, st, groupdata.Public, i, 4)
 			iqs[i] = sendIQ(g, jid, i, 100)
 		}
 		s.conn.Write(iqs[n]) // what is made once is there before

@@ -514,7 +514,7 @@ func TestManyPending(t *testing.T) {
 // from all of them, and who asks for one after another pays for that.
 func TestListsAreWork(t *testing.T) {
 	s := start(t, func(c *component.Config) { c.Limits.Bytes = component.Rate{PerSecond: 0.001, Burst: 1_000_000} })
-	_, jid := benchGroup(t, s.store, 0, 1000)
+	_, jid := benchGroup(t, s.store, groupdata.Public, 0, 1000)
 	for name, q := range map[string]stanza.Payload{"devices": &stanza.DevicesQuery{}, "affiliations": &stanza.AffiliationsQuery{}} {
 		j := newActor(t, s, juliet, "balcony")
 		if name == "affiliations" {

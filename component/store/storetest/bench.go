@@ -18,7 +18,9 @@ import (
 
 // Bench runs the benchmarks. Durable writes are reported as a ratio to the same
 // number of bytes written and synced, one after the other, to a file in dir,
-// which must be on the disk that the store is on.
+// which must be on the disk that the store is on. The goals (one writer 0.55, 64
+// writers 4) are those of Append: the epoch checked and a row of 2 KB written.
+// Commit writes the path of a group of 10,000 and a snapshot besides.
 //
 //	x-sync    transactions per second / syncs per second of the disk alone
 //	cpu-us/op processor time of this process, user and system
