@@ -43,7 +43,7 @@ const (
 
 type job struct {
 	f     func(store.Tx) error
-	clean bool // if it fails without dooming its Tx, it has written nothing
+	clean bool // if it fails without dooming its Tx and without a panic, it has written nothing
 	state atomic.Int32
 	ran   chan struct{} // closed when f will not be run again
 	done  chan error    // of capacity 1: the outcome

@@ -143,13 +143,11 @@ func (f *finder) read(columns string, seq uint64, row func(Row) error) (there bo
 }
 
 func (b *Blocks) lockHead(t *Tx, gid int64, rev uint64) (h head, there bool, err error) {
-	if h, there = b.heads[gid]; there && h.rev == rev {
-		return h, true, nil
+	if known, ok := b.heads[gid]; ok && known.rev == rev {
+		return known, true, nil
 	}
-	h = head{}
 	there, err = t.one(`SELECT epoch, head, rev, pending, chain, jid, tail FROM groups WHERE id = $1`, func(r Row) {
 		h.scan(r)
-		h.was = h.rev
 		h.tail = r.Bytes(6)
 	}, gid)
 	return h, there, err
@@ -178,12 +176,11 @@ func (b *Blocks) add(t *Tx, gid int64, h *head, e *newRow) (bool, error) {
 	h.tail = h.tail.add(e.ref, t.c.(inserter).Inserted())
 	n, err := t.exec(`UPDATE groups SET epoch = $2, head = $3, rev = $4, pending = $5, chain = $6, tail = $7
 		WHERE id = $1 AND head = $8 AND rev = $9`,
-		gid, int64(h.epoch), int64(h.head), int64(h.rev), int64(h.pending), h.chain[:], []byte(h.tail), int64(h.head-1), int64(h.was))
+		gid, int64(h.epoch), int64(h.head), int64(h.rev), int64(h.pending), h.chain[:], []byte(h.tail), int64(h.head-1), int64(e.rev))
 	if err != nil {
 		return false, err
 	}
 	if n != 1 {
-		b.changed(gid)
 		return false, t.doom(fmt.Errorf("%w: group %d has changed since its head was read; try again", store.ErrUnavailable, gid))
 	}
 	b.remember(gid, h)
@@ -201,7 +198,6 @@ func (b *Blocks) remember(gid int64, h *head) {
 			break
 		}
 	}
-	h.was = h.rev
 	b.heads[gid] = *h
 }
 

@@ -48,8 +48,7 @@ type head struct {
 	jid                       string
 	epoch, head, rev, pending uint64
 	chain                     store.Chain
-	tail                      block  // of Blocks
-	was                       uint64 // of Blocks: rev before add
+	tail                      block // of Blocks
 }
 
 func (h *head) scan(r Row) {
@@ -64,6 +63,7 @@ func (h *head) conflict() error {
 
 // newRow is an entry that is about to be a row of log.
 type newRow struct {
+	rev                uint64 // of the group before it
 	seq, epoch         uint64
 	kind               store.Kind
 	stamp              int64

@@ -165,7 +165,7 @@ func (t *Tx) Append(e *store.NewEntry) (store.Accepted, error) {
 	h.rev, h.pending = h.rev+moved, h.pending+moved
 	h.chain = h.chain.Next(h.head, e.Kind, e.Epoch, e.Ref)
 	added, err := t.log.add(t, int64(e.Group), &h, &newRow{
-		seq: h.head, epoch: e.Epoch, kind: e.Kind, stamp: Millis(e.Stamp), ref: &e.Ref, chain: &h.chain,
+		rev: e.Rev, seq: h.head, epoch: e.Epoch, kind: e.Kind, stamp: Millis(e.Stamp), ref: &e.Ref, chain: &h.chain,
 		id: e.ID, sender: e.Sender, device: e.Device, bytes: e.Bytes,
 	})
 	if err != nil {
@@ -195,7 +195,7 @@ func (t *Tx) AcceptCommit(c *store.Commit) (store.Accepted, error) {
 	h.epoch, h.head, h.rev, h.pending = h.epoch+1, h.head+1, h.rev+1, 0
 	h.chain = h.chain.Next(h.head, store.KindCommit, c.Epoch, c.Ref)
 	added, err := t.log.add(t, key, &h, &newRow{
-		seq: h.head, epoch: c.Epoch, kind: store.KindCommit, stamp: now, ref: &c.Ref, chain: &h.chain,
+		rev: c.Rev, seq: h.head, epoch: c.Epoch, kind: store.KindCommit, stamp: now, ref: &c.Ref, chain: &h.chain,
 		id: c.ID, sender: c.Sender, device: c.Device, bytes: c.Bytes,
 	})
 	if err != nil {
